@@ -1,0 +1,3 @@
+//! ACPI tables read as allegations: what processors, interrupt controllers and sleep states there are.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The hypervisor.
+fn main() {}

@@ -1,0 +1,3 @@
+//! One radix table for every format hardware walks.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Who is speaking: requester ids and configuration space.
+#![no_std]
+#![forbid(unsafe_code)]

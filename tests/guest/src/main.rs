@@ -1,0 +1,2 @@
+//! The test guest's init.
+fn main() {}
