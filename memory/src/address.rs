@@ -78,6 +78,11 @@ address!(
     Iova
 );
 
+address!(
+    /// An address as the hypervisor's own instructions use it.
+    Hva
+);
+
 impl Gpa {
     /// The same address on the machine's bus: the guest's memory is mapped one to one.
     pub const fn identity(self) -> Hpa {
@@ -107,5 +112,39 @@ impl Frame {
     /// Where the page starts.
     pub const fn base(&self) -> Hpa {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn an_address_past_the_end_of_its_space_is_none() {
+        let last = Gpa::new(u64::MAX);
+        assert_eq!(last.checked_add(0), Some(last));
+        assert_eq!(last.checked_add(1), None);
+        assert_eq!(Gpa::new(1).checked_add(u64::MAX), None);
+    }
+
+    #[test]
+    fn the_guest_is_mapped_one_to_one() {
+        assert_eq!(Gpa::new(0x1234).identity(), Hpa::new(0x1234));
+    }
+
+    #[test]
+    fn a_frame_starts_at_a_page() {
+        assert!(Frame::new(Hpa::new(0x3000)).is_some());
+        for odd in [1, 0x800, 0x3fff, u64::MAX] {
+            assert_eq!(Frame::new(Hpa::new(odd)), None);
+        }
+    }
+
+    #[test]
+    fn an_address_is_printed_with_its_space_for_us_and_without_for_the_console() {
+        assert_eq!(format!("{:?}", Iova::new(0x1000)), "Iova(0x1000)");
+        assert_eq!(format!("{}", Iova::new(0x1000)), "0x1000");
     }
 }

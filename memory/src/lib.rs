@@ -11,10 +11,12 @@ mod address;
 mod frames;
 mod guest;
 mod range;
+mod reserve;
 mod stale;
 
-pub use address::{Address, Frame, Gpa, Hpa, Iova, PAGE_SIZE};
+pub use address::{Address, Frame, Gpa, Hpa, Hva, Iova, PAGE_SIZE};
 pub use frames::{Frames, OutOfFrames};
 pub use guest::{GuestMemory, Hole};
 pub use range::ByteRange;
+pub use reserve::Reserve;
 pub use stale::{Flush, Flushed, Stale, TimedOut};

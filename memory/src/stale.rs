@@ -20,6 +20,11 @@ pub struct Stale<Scope>(Scope);
 #[derive(PartialEq, Eq, Debug)]
 pub struct Flushed(());
 
+impl Flushed {
+    /// For pages no walker was shown: no cache can lead to them.
+    pub(crate) const NEVER_SHOWN: Self = Self(());
+}
+
 impl<Scope> Stale<Scope> {
     /// Records that caches may hold what `scope` names.
     pub fn new(scope: Scope) -> Self {

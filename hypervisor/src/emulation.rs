@@ -1,0 +1,272 @@
+//! Emulates an access of the guest that its nested tables refuse.
+//!
+//! Each operand goes where its guest-physical address says: memory, the local APIC, Bouncer's own
+//! (all ones, and writes go nowhere), or a device, which is then accessed as the guest would have.
+
+// UNSAFETY: repeats the guest's accesses to devices.
+#![expect(unsafe_code)]
+
+use instruction::linear::{self, Access, Paging, Privilege};
+use instruction::{
+    Bits, Fault, Register, Segment, SegmentRegister, Undecodable, Vcpu, decode, execute, fetch,
+};
+use memory::{ByteRange, Gpa, GuestMemory};
+use processor::icr::{self, Format};
+use processor::lvt;
+
+use crate::backend::{Backend, State};
+use crate::console::say;
+use crate::cpu::area::Area;
+use crate::cpu::{apic, instructions};
+use crate::limit::Once;
+use crate::machine::Machine;
+use crate::physical::{self, Physical};
+use crate::run::Runner;
+use crate::{command, hidden, io_apic};
+
+/// Offsets of the local APIC whose dropped writes have been reported.
+static DROPPED: Once<u32, 8> = Once::new();
+
+/// Why an instruction was not emulated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// The guest's own fault, to be raised in it; or an operand nowhere.
+    Fault(Fault),
+    /// An instruction outside the emulator's set.
+    Undecodable(Undecodable),
+}
+
+/// Emulates the instruction at RIP.
+pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure> {
+    let (machine, area) = (runner.machine, runner.area);
+    let state = runner.cpu.state();
+    let paging = paging_of(&state);
+    let mut vcpu = Emulated {
+        machine,
+        area,
+        paging,
+        state,
+    };
+    let (bytes, bits) = vcpu.fetch().map_err(Failure::Fault)?;
+    let instruction = decode(&bytes, bits).map_err(Failure::Undecodable)?;
+    execute(&instruction, &mut vcpu).map_err(Failure::Fault)
+}
+
+/// The length of the instruction at RIP, if it can still be fetched.
+pub(crate) fn current_len<B: Backend>(runner: &mut Runner<B>) -> Option<u8> {
+    let (machine, area) = (runner.machine, runner.area);
+    let state = runner.cpu.state();
+    let paging = paging_of(&state);
+    let (bytes, bits) = Emulated {
+        machine,
+        area,
+        paging,
+        state,
+    }
+    .fetch()
+    .ok()?;
+    decode(&bytes, bits)
+        .ok()
+        .map(|instruction| instruction.length())
+}
+
+struct Emulated<'a> {
+    machine: &'static Machine,
+    area: &'static Area,
+    paging: Paging,
+    state: State<'a>,
+}
+
+fn paging_of(state: &State<'_>) -> Paging {
+    Paging {
+        cr0: state.cr0,
+        cr3: state.cr3,
+        cr4: state.cr4,
+        efer: state.efer,
+        rflags: *state.rflags,
+        privilege: if state.privilege == 3 {
+            Privilege::User
+        } else {
+            Privilege::Supervisor
+        },
+        // CPUID 8000_0008h, EAX[7:0].
+        physical_bits: instructions::cpuid(0x8000_0008, 0).eax as u8,
+    }
+}
+
+/// Where an operand lies.
+enum Place {
+    Memory,
+    Apic {
+        offset: u32,
+    },
+    IoApic {
+        page: Gpa,
+        offset: u32,
+    },
+    Hidden,
+    /// Where nothing is for the guest: all ones, and writes go nowhere.
+    Nothing,
+    Device,
+}
+
+impl Emulated<'_> {
+    fn fetch(&self) -> Result<(instruction::Bytes, Bits), Fault> {
+        let code = self.state.segments[1];
+        let bits = Bits::of_code(code.rights, self.state.efer);
+        let memory = Physical(self.machine);
+        let bytes = fetch(&memory, &self.paging, code.base, *self.state.rip, bits)?;
+        Ok((bytes, bits))
+    }
+
+    fn place(&self, range: ByteRange<Gpa>) -> Place {
+        if range.overlaps(&self.machine.own) {
+            return Place::Hidden;
+        }
+        if let Some(page) = apic::page()
+            && page.overlaps(&range)
+        {
+            let offset = range.start().raw().wrapping_sub(page.start().raw());
+            return Place::Apic {
+                offset: offset as u32,
+            };
+        }
+        if let Some(page) = self
+            .machine
+            .io_apics
+            .iter()
+            .find(|page| page.overlaps(&range))
+        {
+            let offset = range.start().page_offset() as u32;
+            return Place::IoApic {
+                page: page.start(),
+                offset,
+            };
+        }
+        let host = ByteRange::inclusive(range.start().identity(), range.last().identity());
+        match host {
+            Some(host) if self.machine.is_memory(host) => Place::Memory,
+            Some(host) if self.machine.is_mapped(host) => Place::Device,
+            _ => Place::Nothing,
+        }
+    }
+
+    fn read_piece(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> Result<(), Fault> {
+        match self.place(range) {
+            Place::Memory => Physical(self.machine).read(range.start(), to)?,
+            Place::Apic { offset } => {
+                to.copy_from_slice(&read_apic(offset).to_le_bytes()[..to.len()])
+            }
+            Place::Hidden => {
+                hidden::report(self.area, range, Access::Read, *self.state.rip);
+                to.fill(0xff);
+            }
+            Place::Nothing => to.fill(0xff),
+            // SAFETY: the nested tables let the guest read the page itself.
+            Place::IoApic { .. } => unsafe { physical::read_device(range.start().identity(), to) },
+            // SAFETY: mapped, neither Bouncer's nor watched: the guest could make this access itself.
+            Place::Device => unsafe { physical::read_device(range.start().identity(), to) },
+        }
+        Ok(())
+    }
+
+    fn write_piece(&self, range: ByteRange<Gpa>, from: &[u8]) -> Result<(), Fault> {
+        match self.place(range) {
+            Place::Memory => Physical(self.machine).write(range.start(), from)?,
+            Place::Apic { offset } => self.write_apic(offset, from),
+            Place::Hidden => hidden::report(self.area, range, Access::Write, *self.state.rip),
+            Place::Nothing => {}
+            Place::IoApic { page, offset } => io_apic::write_for_guest(page, offset, from),
+            // SAFETY: as for reads.
+            Place::Device => unsafe { physical::write_device(range.start().identity(), from) },
+        }
+        Ok(())
+    }
+
+    /// SDM vol. 3A, 12.4.1.3: registers are accessed with aligned 32-bit accesses; others are
+    /// undefined and have no effect here.
+    fn write_apic(&self, offset: u32, from: &[u8]) {
+        let Ok(bytes) = <[u8; 4]>::try_from(from) else {
+            return;
+        };
+        if !offset.is_multiple_of(16) || apic::is_x2apic() {
+            return;
+        }
+        let value = u32::from_le_bytes(bytes);
+        if offset == apic::COMMAND_LOW {
+            let high = u64::from(apic::read_for_guest(apic::COMMAND_HIGH));
+            let asked = icr::read(high << 32 | u64::from(value), Format::Xapic);
+            if asked != icr::Command::Pass {
+                command::obey(self.machine, self.area, asked);
+                return;
+            }
+        } else if !lvt::may_write(offset, value) {
+            if DROPPED.is_new(offset) {
+                say!(
+                    "guest processor {}: write of {value:#x} to offset {offset:#x} of its local APIC \
+                     dropped",
+                    self.area.index()
+                );
+            }
+            return;
+        }
+        apic::write_for_guest(offset, value);
+    }
+}
+
+/// Eight bytes, so that an operand of any size can take its part.
+fn read_apic(offset: u32) -> u64 {
+    if !offset.is_multiple_of(16) || apic::is_x2apic() {
+        return 0;
+    }
+    u64::from(apic::read_for_guest(offset))
+}
+
+impl Vcpu for Emulated<'_> {
+    fn register(&self, register: Register) -> u64 {
+        self.state.general[register.number()]
+    }
+
+    fn load_register(&mut self, register: Register, value: u64) {
+        self.state.general[register.number()] = value;
+    }
+
+    fn rip(&self) -> u64 {
+        *self.state.rip
+    }
+
+    fn load_rip(&mut self, rip: u64) {
+        *self.state.rip = rip;
+    }
+
+    fn rflags(&self) -> u64 {
+        *self.state.rflags
+    }
+
+    fn load_rflags(&mut self, rflags: u64) {
+        *self.state.rflags = rflags;
+    }
+
+    fn segment(&self, segment: Segment) -> SegmentRegister {
+        self.state.segments[segment as usize]
+    }
+
+    fn read(&mut self, linear: u64, access: Access, to: &mut [u8]) -> Result<(), Fault> {
+        let memory = Physical(self.machine);
+        let span = linear::span(&memory, &self.paging, linear, to.len() as u64, access)?;
+        let (first, rest) = to.split_at_mut(span.first.len() as usize);
+        self.read_piece(span.first, first)?;
+        span.rest
+            .map_or(Ok(()), |range| self.read_piece(range, rest))
+    }
+
+    fn write(&mut self, linear: u64, from: &[u8]) -> Result<(), Fault> {
+        let memory = Physical(self.machine);
+        let len = from.len() as u64;
+        let span = linear::span(&memory, &self.paging, linear, len, Access::Write)?;
+        let (first, rest) = from.split_at(span.first.len() as usize);
+        self.write_piece(span.first, first)?;
+        span.rest
+            .map_or(Ok(()), |range| self.write_piece(range, rest))
+    }
+}

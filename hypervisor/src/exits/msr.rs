@@ -1,0 +1,96 @@
+//! RDMSR and WRMSR of registers that are not the guest's alone.
+
+// UNSAFETY: writes a register of the real processor for the guest.
+#![expect(unsafe_code)]
+
+use processor::icr::{self, Command, Format};
+use processor::lvt;
+use processor::msr::{self, Fault, Rule, apic_base, efer};
+use x86::msr::IA32_APIC_BASE;
+
+use crate::backend::{Backend, Event};
+use crate::cpu::apic;
+use crate::cpu::instructions::{self, read_msr};
+use crate::limit::Once;
+use crate::run::Runner;
+use crate::{command, console::say};
+
+/// Registers whose dropped writes have been reported.
+static REPORTED: Once<u32, 32> = Once::new();
+
+/// CPUID 8000_0001h, bits EDX.25 and ECX.17: FFXSR and TCE, and the EFER bits they stand for.
+const FFXSR: (u32, u64) = (1 << 25, 1 << 14);
+const TCE: (u32, u64) = (1 << 17, 1 << 15);
+
+/// Answers RDMSR.
+pub(crate) fn read<B: Backend>(runner: &mut Runner<B>) {
+    let state = runner.cpu.state();
+    let index = state.general[1] as u32;
+    let value = match msr::rule(index) {
+        Some(Rule::Absent) => Err(Fault),
+        Some(Rule::Efer) => Ok(efer::read(state.efer)),
+        _ => read_msr(index).map_err(|_| Fault),
+    };
+    match value {
+        Ok(value) => {
+            state.general[0] = value & u64::from(u32::MAX);
+            state.general[2] = value >> 32;
+            runner.advance();
+        }
+        Err(Fault) => runner.cpu.inject(Event::GeneralProtection),
+    }
+}
+
+/// Answers WRMSR.
+pub(crate) fn write<B: Backend>(runner: &mut Runner<B>) {
+    let state = runner.cpu.state();
+    let index = state.general[1] as u32;
+    let value = state.general[2] << 32 | state.general[0] & u64::from(u32::MAX);
+    let (real_efer, cr0) = (state.efer, state.cr0);
+    let outcome = match msr::rule(index) {
+        Some(Rule::Absent) => Err(Fault),
+        Some(Rule::Efer) => efer::write(real_efer, value, cr0, optional_features())
+            .map(|value| runner.cpu.write_efer(value)),
+        Some(Rule::ApicBase) => write_apic_base(value),
+        // SDM vol. 3A, 12.12.2: the registers are there in x2APIC mode only.
+        Some(Rule::InterruptCommand | Rule::LocalVector) if !apic::is_x2apic() => Err(Fault),
+        Some(Rule::LocalVector) if lvt::may_deliver(value as u32) => {
+            // SAFETY: a vector of the guest's own, which raises nothing but interrupts.
+            unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault)
+        }
+        Some(Rule::InterruptCommand) => match icr::read(value, Format::X2apic) {
+            // SAFETY: the command starts and stops no processor; what it sends is the guest's.
+            Command::Pass => unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault),
+            other => {
+                command::obey(runner.machine, runner.area, other);
+                Ok(())
+            }
+        },
+        // A register that is not there faults; one that is keeps its value.
+        Some(Rule::Direct | Rule::ReadOnly | Rule::LocalVector) | None => read_msr(index).map_err(|_| Fault).map(|_| {
+            if REPORTED.is_new(index) {
+                say!("guest write of {value:#x} to MSR {index:#x} dropped: it is not the guest's to write");
+            }
+        }),
+    };
+    match outcome {
+        Ok(()) => runner.advance(),
+        Err(Fault) => runner.cpu.inject(Event::GeneralProtection),
+    }
+}
+
+fn write_apic_base(value: u64) -> Result<(), Fault> {
+    let real = read_msr(IA32_APIC_BASE).map_err(|_| Fault)?;
+    let allowed = apic_base::write(real, value)?;
+    // SAFETY: the APIC stays where it is; its mode is the guest's choice, and Bouncer asks for the
+    // mode at every use.
+    unsafe { instructions::write_msr(IA32_APIC_BASE, allowed) }.map_err(|_| Fault)
+}
+
+/// The optional bits of EFER that this processor has.
+fn optional_features() -> u64 {
+    let leaf = instructions::cpuid(0x8000_0001, 0);
+    let ffxsr = if leaf.edx & FFXSR.0 != 0 { FFXSR.1 } else { 0 };
+    let tce = if leaf.ecx & TCE.0 != 0 { TCE.1 } else { 0 };
+    ffxsr | tce
+}

@@ -1,0 +1,136 @@
+//! What the firmware's ACPI tables say of the machine, read before there is a guest.
+
+// UNSAFETY: reads physical memory at addresses that the tables name.
+#![expect(unsafe_code)]
+
+use acpi::{Fadt, Madt, Mcfg, Rsdp, Signature, Tables, find_sleep_states};
+use boot::handoff::Handoff;
+use heapless::Vec;
+use memory::{ByteRange, Gpa, GuestMemory, Hole, PAGE_SIZE};
+use pci::Ecam;
+use processor::power::Power;
+
+use crate::cpu::timer::Timer;
+use crate::devices::{MAX_WINDOWS, Windows};
+use crate::machine::{IoApics, MAX_PROCESSORS};
+use crate::refusal::Refusal;
+
+/// Room for the largest MADT and FADT: 64 processors take less than 2 KiB.
+const TABLE_BYTES: usize = 16 * 1024;
+/// What the loader mapped.
+const MAPPED: u64 = 1 << 32;
+
+/// What the tables say.
+pub(crate) struct Found {
+    /// APIC ids of the processors that may be started, in the order of the table.
+    pub(crate) apic_ids: Vec<u32, MAX_PROCESSORS>,
+    /// The pages of the I/O APICs.
+    pub(crate) io_apics: IoApics,
+    pub(crate) timer: Timer,
+    pub(crate) power: Power,
+    /// Windows into PCI configuration space, of which only those below 4 GiB are used.
+    pub(crate) windows: Windows,
+}
+
+/// Reads the tables.
+pub(crate) fn read(handoff: &Handoff) -> Result<Found, Refusal> {
+    let memory = Mapped;
+    let rsdp = Rsdp::read(&memory, Gpa::new(handoff.rsdp))?;
+    let tables = Tables::open(&memory, &rsdp)?;
+    let mut buffer = [0; TABLE_BYTES];
+
+    let madt = tables
+        .find(Signature::MADT)?
+        .ok_or(Refusal::NoTable(Signature::MADT))?;
+    let content = madt.copy(&memory, &mut buffer)?;
+    let enabled = Madt::parse(&content)?;
+    let mut apic_ids = Vec::new();
+    for processor in enabled
+        .processors()
+        .filter(|processor| processor.is_enabled)
+    {
+        apic_ids
+            .push(processor.apic_id)
+            .map_err(|_| Refusal::Processors {
+                found: enabled
+                    .processors()
+                    .filter(|processor| processor.is_enabled)
+                    .count(),
+            })?;
+    }
+
+    let mut io_apics = IoApics::new();
+    for io_apic in enabled.io_apics() {
+        let page = io_apic.base.raw() & !(PAGE_SIZE - 1);
+        let page = ByteRange::new(Gpa::new(page), PAGE_SIZE).ok_or(Refusal::Memory)?;
+        io_apics.push(page).map_err(|_| Refusal::IoApics)?;
+    }
+
+    let fadt = tables
+        .find(Signature::FADT)?
+        .ok_or(Refusal::NoTable(Signature::FADT))?;
+    let fadt = Fadt::parse(&fadt.copy(&memory, &mut buffer)?)?;
+    let port = fadt
+        .pm_timer
+        .and_then(|timer| timer.register.port())
+        .ok_or(Refusal::NoTimer)?;
+    let off = find_sleep_states(&tables, &fadt)?.s5;
+    let power = Power {
+        control: [fadt.pm1a_control, fadt.pm1b_control]
+            .map(|register| register.and_then(|register| register.port())),
+        off: off.map(|kinds| [kinds.pm1a, kinds.pm1b]),
+        reset: fadt
+            .reset
+            .and_then(|reset| Some((reset.register.port()?, reset.value))),
+    };
+    let mut windows = Windows::new();
+    if let Some(mcfg) = tables.find(Signature::MCFG)? {
+        let content = mcfg.copy(&memory, &mut buffer)?;
+        let mapped = Mcfg::parse(&content)?.entries().filter_map(|window| {
+            Ecam::new(
+                window.segment,
+                window.base,
+                window.first_bus,
+                window.last_bus,
+            )
+        });
+        windows.extend(
+            mapped
+                .filter(|window| window.range().last().raw() < MAPPED)
+                .take(MAX_WINDOWS),
+        );
+    }
+    Ok(Found {
+        apic_ids,
+        io_apics,
+        timer: Timer::new(port),
+        power,
+        windows,
+    })
+}
+
+/// All memory that the loader mapped. There is no guest yet: whoever wrote it is the firmware.
+struct Mapped;
+
+impl GuestMemory for Mapped {
+    fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
+        let Some(range) = ByteRange::new(at, to.len() as u64) else {
+            return Ok(());
+        };
+        if range.last().raw() >= MAPPED {
+            return Err(Hole(range));
+        }
+        for (index, byte) in to.iter_mut().enumerate() {
+            // SAFETY: mapped one to one by the loader; reads of firmware memory have no effect.
+            *byte = unsafe { (at.raw() as *const u8).add(index).read_volatile() };
+        }
+        Ok(())
+    }
+
+    fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
+        match ByteRange::new(at, from.len() as u64) {
+            Some(range) => Err(Hole(range)),
+            None => Ok(()),
+        }
+    }
+}

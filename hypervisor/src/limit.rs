@@ -1,0 +1,20 @@
+//! Limits on what a guest can make the console say.
+
+use spin::mutex::TicketMutex;
+
+/// Remembers what was reported: each value once, the first `N` values.
+#[derive(Debug)]
+pub(crate) struct Once<T, const N: usize>(TicketMutex<heapless::Vec<T, N>>);
+
+impl<T: PartialEq, const N: usize> Once<T, N> {
+    /// Nothing was reported yet.
+    pub(crate) const fn new() -> Self {
+        Self(TicketMutex::new(heapless::Vec::new()))
+    }
+
+    /// Whether `value` is to be reported now.
+    pub(crate) fn is_new(&self, value: T) -> bool {
+        let mut seen = self.0.lock();
+        !seen.contains(&value) && seen.push(value).is_ok()
+    }
+}

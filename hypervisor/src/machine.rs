@@ -1,0 +1,102 @@
+//! What all processors know of the machine, fixed before the guest starts.
+
+use boot::handoff::Handoff;
+use boot::memory_map::{Region, RegionKind};
+use heapless::Vec;
+use memory::{ByteRange, Gpa, Hpa};
+use processor::Reason;
+use processor::legacy::Keyboard;
+use processor::power::Power;
+use spin::Once;
+use spin::mutex::TicketMutex;
+
+use crate::backend::Shared;
+use crate::cpu::area::Area;
+use crate::cpu::timer::Timer;
+use crate::mappings;
+
+/// Processors Bouncer runs on at most.
+pub(crate) const MAX_PROCESSORS: usize = boot::reservation::MAX_CPUS as usize;
+
+/// Pages of I/O APICs, of which machines have up to a dozen.
+pub(crate) type IoApics = Vec<ByteRange<Gpa>, 16>;
+
+/// The one machine; set before the other processors are raised.
+static MACHINE: Once<Machine> = Once::new();
+
+/// What all processors know of the machine.
+pub(crate) struct Machine {
+    /// What the loader handed over, validated.
+    pub(crate) handoff: &'static Handoff,
+    /// Bouncer's own memory.
+    pub(crate) own: ByteRange<Gpa>,
+    /// Time before anything is calibrated.
+    pub(crate) timer: Timer,
+    /// Sleep and reset registers.
+    pub(crate) power: Power,
+    /// What all virtual processors have in common.
+    pub(crate) shared: Shared,
+    /// The pages of the I/O APICs, stores to which are looked at.
+    pub(crate) io_apics: IoApics,
+    /// What the keyboard controller waits for.
+    pub(crate) keyboard: TicketMutex<Keyboard>,
+    /// Bits of an address that Bouncer's own tables map.
+    pub(crate) mapped_width: u32,
+    /// Every processor's area, in the order of their numbers.
+    pub(crate) areas: Vec<&'static Area, MAX_PROCESSORS>,
+    /// Where the first area begins.
+    pub(crate) areas_at: Hpa,
+    /// APIC ids of the processors that the firmware names.
+    pub(crate) apic_ids: Vec<u32, MAX_PROCESSORS>,
+}
+
+impl Machine {
+    /// Makes this the machine.
+    pub(crate) fn publish(self) -> &'static Self {
+        MACHINE.call_once(|| self)
+    }
+
+    /// The machine, once it is published.
+    pub(crate) fn published() -> Option<&'static Self> {
+        MACHINE.get()
+    }
+
+    /// How often any processor left the guest for `reason`.
+    pub(crate) fn count(&self, reason: Reason) -> u64 {
+        self.areas.iter().map(|area| area.counters.of(reason)).sum()
+    }
+
+    /// Whether Bouncer's own tables map every byte of `range`, and the guest's do, too.
+    pub(crate) fn is_mapped(&self, range: ByteRange<Hpa>) -> bool {
+        let last = Gpa::new(range.last().raw());
+        last.raw() >> self.mapped_width == 0
+            && !mappings::message_window().is_some_and(|window| window.contains(last))
+    }
+
+    /// Whether every byte of `range` is memory rather than a device's: something that may be read
+    /// more than once and has no side effect.
+    pub(crate) fn is_memory(&self, range: ByteRange<Hpa>) -> bool {
+        let is_ram = |region: &Region| {
+            [
+                RegionKind::USABLE,
+                RegionKind::ACPI_RECLAIMABLE,
+                RegionKind::ACPI_NVS,
+                RegionKind::PERSISTENT,
+            ]
+            .contains(&region.kind)
+        };
+        let mut at = range.start();
+        for region in self.handoff.regions().filter(is_ram) {
+            if region.range.contains(at) {
+                if region.range.contains(range.last()) {
+                    return true;
+                }
+                match region.range.last().checked_add(1) {
+                    Some(next) => at = next,
+                    None => return false,
+                }
+            }
+        }
+        false
+    }
+}

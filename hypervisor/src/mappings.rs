@@ -1,0 +1,182 @@
+//! Bouncer's own page tables and the guest's nested ones.
+
+// UNSAFETY: loads control registers.
+#![expect(unsafe_code)]
+
+use core::arch::asm;
+
+use boot::handoff::Handoff;
+use ept::{
+    Access, Depth, GuestMap, HostAttributes, HostPaging, Mtrrs, Npt, PatIndex, Plan, Trap, TrapKind,
+};
+use heapless::Vec;
+use memory::{ByteRange, Gpa, Hpa, Hva, PAGE_SIZE};
+use paging::{Draft, PageSize};
+use raw_cpuid::CpuId;
+use x86::msr::{IA32_EFER, rdmsr, wrmsr};
+
+use crate::cpu::apic;
+use crate::cpu::area::Area;
+use crate::machine::IoApics;
+use crate::own::OwnFrames;
+use crate::refusal::Refusal;
+
+/// The lower half of a four-level address space.
+const LOWER_HALF: u32 = 47;
+const EFER_NXE: u64 = 1 << 11;
+const CR0_WP: u64 = 1 << 16;
+
+/// The address of a root table, as CR3 holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Root(u64);
+
+impl Root {
+    /// The root at a physical address.
+    pub(crate) fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The physical address.
+    pub(crate) fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// Bits of a physical address, and the largest page the processor has.
+fn geometry() -> (u32, PageSize) {
+    let cpuid = CpuId::new();
+    let width = cpuid
+        .get_processor_capacity_feature_info()
+        .map_or(36, |info| u32::from(info.physical_address_bits()));
+    let has_1gib = cpuid
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|features| features.has_1gib_pages());
+    (
+        width,
+        if has_1gib {
+            PageSize::GiB1
+        } else {
+            PageSize::MiB2
+        },
+    )
+}
+
+/// Builds Bouncer's own tables: all physical memory one to one, readable and writable and never
+/// executable, but for the image, whose parts get what they need and no more, and for the pages
+/// below the stacks, which are not there.
+pub(crate) fn own(
+    handoff: &Handoff,
+    areas: &[&'static Area],
+    frames: &mut OwnFrames,
+) -> Result<Root, Refusal> {
+    let (width, largest) = (mapped_width(), geometry().1);
+    let mut draft = Draft::new(HostPaging::new(Depth::Four, width, largest), frames)?;
+    let mut map = |start: u64, len: u64, access| -> Result<(), Refusal> {
+        let range = ByteRange::new(Hva::new(start), len).ok_or(Refusal::Memory)?;
+        let attributes = HostAttributes {
+            access,
+            cache: PatIndex::WRITE_BACK,
+            global: false,
+        };
+        Ok(draft.map(frames, range, Hpa::new(start), attributes)?)
+    };
+    map(0, 1 << width, Access::READ_WRITE)?;
+    for segment in handoff.told_segments() {
+        let access = Access {
+            write: segment.access.is_writable(),
+            execute: segment.access.is_executable(),
+        };
+        map(handoff.image.base + segment.offset, segment.len, access)?;
+    }
+    for area in areas {
+        let guard =
+            ByteRange::new(Hva::new(area.guard().raw()), PAGE_SIZE).ok_or(Refusal::Memory)?;
+        draft.unmap(frames, guard)?;
+    }
+    Ok(Root(draft.finish().root().raw()))
+}
+
+/// What lies behind the local APIC's page and is taken for messages to processors when a device
+/// writes it. A processor has no business there, and some emulators let it send such messages.
+pub(crate) fn message_window() -> Option<ByteRange<Gpa>> {
+    ByteRange::inclusive(Gpa::new(0xfee0_1000), Gpa::new(0xfeef_ffff))
+}
+
+/// Bits of an address that Bouncer's own tables map.
+pub(crate) fn mapped_width() -> u32 {
+    geometry().0.min(LOWER_HALF)
+}
+
+/// Builds the guest's nested tables: everything one to one but Bouncer's own memory and the window for
+/// messages. Stores to the local APIC's page and to the I/O APICs' stop the guest, because some of
+/// their registers start and stop processors.
+pub(crate) fn nested(
+    own: ByteRange<Gpa>,
+    io_apics: &IoApics,
+    frames: &mut OwnFrames,
+) -> Result<Hpa, Refusal> {
+    let (width, largest) = geometry();
+    let holes = [own, message_window().ok_or(Refusal::Memory)?];
+    let stores = |pages| Trap {
+        pages,
+        kind: TrapKind::ReadOnly,
+    };
+    let page = apic::page().ok_or(Refusal::Memory)?;
+    let traps: Vec<Trap, 17> = io_apics.iter().copied().chain([page]).map(stores).collect();
+    let format = Npt::new(Depth::Four, width, largest);
+    // SVM combines the guest's memory types with the MTRRs itself (APM 15.25.8).
+    let plan = Plan::new(width, &holes, &traps, Mtrrs::new(width, 0, None, &[])?)?;
+    Ok(GuestMap::build(format, plan, frames)?.table().root())
+}
+
+/// The root of the tables in use.
+pub(crate) fn current_root() -> Root {
+    // SAFETY: reading CR3 has no effect.
+    Root(unsafe { x86::controlregs::cr3() } & !(PAGE_SIZE - 1))
+}
+
+/// Goes over to other tables, with no-execute pages and write protection for Bouncer itself.
+///
+/// # Safety
+/// The tables map the running code and stack, and everything Bouncer uses, one to one.
+pub(crate) unsafe fn switch(to: Root) {
+    // SAFETY: the processor has no-execute pages (`Backend::check`); the rest is the caller's.
+    unsafe {
+        wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_NXE);
+        asm!(
+            "mov {scratch}, cr0",
+            "or {scratch}, {wp}",
+            "mov cr0, {scratch}",
+            "mov cr3, {root}",
+            scratch = out(reg) _,
+            wp = in(reg) CR0_WP,
+            root = in(reg) to.0,
+            options(nostack),
+        );
+    }
+}
+
+/// Goes on in `entry` with two arguments on the stack that ends at `top`.
+///
+/// # Safety
+/// `top` ends a mapped stack that nobody uses.
+pub(crate) unsafe fn call_on_stack(
+    top: u64,
+    first: u64,
+    second: u64,
+    entry: extern "sysv64" fn(u64, u64) -> !,
+) -> ! {
+    // SAFETY: the stack is the caller's promise; the frame-pointer chain ends here.
+    unsafe {
+        asm!(
+            "mov rsp, {top}",
+            "xor ebp, ebp",
+            "call {entry}",
+            top = in(reg) top,
+            entry = in(reg) entry,
+            in("rdi") first,
+            in("rsi") second,
+            options(noreturn),
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! The guest's memory, over the real one.
+
+// UNSAFETY: copies from and to physical addresses that the guest names.
+#![expect(unsafe_code)]
+
+use memory::{ByteRange, Gpa, GuestMemory, Hole, Hpa};
+
+use crate::machine::Machine;
+
+/// The guest's memory: RAM as the firmware described it, less Bouncer's own.
+///
+/// Bouncer's own is carved out of the memory map, and devices are no memory, so neither is ever
+/// reached through this.
+#[derive(Clone, Copy)]
+pub(crate) struct Physical(pub(crate) &'static Machine);
+
+impl Physical {
+    fn range(self, at: Gpa, len: usize) -> Result<Option<ByteRange<Hpa>>, Hole> {
+        if len == 0 {
+            return Ok(None);
+        }
+        let hole = |len| {
+            ByteRange::new(at, len)
+                .or_else(|| ByteRange::new(at, 1))
+                .map(Hole)
+        };
+        let range = ByteRange::new(at.identity(), len as u64);
+        match range.filter(|range| self.0.is_memory(*range)) {
+            Some(range) => Ok(Some(range)),
+            None => hole(len as u64).map_or(Ok(None), Err),
+        }
+    }
+}
+
+impl GuestMemory for Physical {
+    fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
+        let Some(range) = self.range(at, to.len())? else {
+            return Ok(());
+        };
+        // SAFETY: the range is RAM, mapped one to one, and not Bouncer's, so it overlaps no object
+        // of ours. Other processors may write it meanwhile: the copy is by volatile reads, each byte
+        // fetched once, and no reference to the memory exists.
+        unsafe { copy_in(range.start().raw(), to) };
+        Ok(())
+    }
+
+    fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
+        let Some(range) = self.range(at, from.len())? else {
+            return Ok(());
+        };
+        let to = range.start().raw() as *mut u8;
+        for (index, byte) in from.iter().enumerate() {
+            // SAFETY: as for `read`; the guest's own memory is the guest's to lose.
+            unsafe { to.add(index).write_volatile(*byte) };
+        }
+        Ok(())
+    }
+}
+
+/// Copies bytes that others may write meanwhile. Aligned words are fetched whole, as the processor
+/// fetches the entries of page tables.
+///
+/// # Safety
+/// `from` names `to.len()` bytes of mapped RAM outside every Rust object.
+unsafe fn copy_in(from: u64, to: &mut [u8]) {
+    if to.len() == 8 && from.is_multiple_of(8) {
+        // SAFETY: as the caller says, and aligned.
+        let word = unsafe { (from as *const u64).read_volatile() };
+        to.copy_from_slice(&word.to_le_bytes());
+    } else if to.len() == 4 && from.is_multiple_of(4) {
+        // SAFETY: as above.
+        let word = unsafe { (from as *const u32).read_volatile() };
+        to.copy_from_slice(&word.to_le_bytes());
+    } else {
+        // SAFETY: as above.
+        unsafe { copy_in_bytes(from, to) };
+    }
+}
+
+/// Copies byte by byte.
+///
+/// # Safety
+/// As for `copy_in`, or for `read_device`.
+unsafe fn copy_in_bytes(from: u64, to: &mut [u8]) {
+    for (index, byte) in to.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *byte = unsafe { (from as *const u8).add(index).read_volatile() };
+    }
+}
+
+/// Reads a device's register for the guest: 1, 2, 4 or 8 aligned bytes in one access, anything else
+/// byte by byte, as the pieces of an access that crosses a page may be.
+///
+/// # Safety
+/// The address is mapped here and nothing of Bouncer's, and the guest could make this access itself.
+pub(crate) unsafe fn read_device(at: Hpa, to: &mut [u8]) {
+    let from = at.raw();
+    let is_aligned = from.is_multiple_of(to.len() as u64);
+    // SAFETY: the access is the guest's (caller), and volatile because registers have effects.
+    unsafe {
+        match to.len() {
+            2 if is_aligned => {
+                to.copy_from_slice(&(from as *const u16).read_volatile().to_le_bytes())
+            }
+            4 if is_aligned => {
+                to.copy_from_slice(&(from as *const u32).read_volatile().to_le_bytes())
+            }
+            8 if is_aligned => {
+                to.copy_from_slice(&(from as *const u64).read_volatile().to_le_bytes())
+            }
+            _ => copy_in_bytes(from, to),
+        }
+    }
+}
+
+/// Writes a device's register for the guest, as `read_device` reads it.
+///
+/// # Safety
+/// As for `read_device`.
+pub(crate) unsafe fn write_device(at: Hpa, from: &[u8]) {
+    let to = at.raw();
+    let is_aligned = to.is_multiple_of(from.len() as u64);
+    // SAFETY: as for `read_device`.
+    unsafe {
+        match *from {
+            [a, b] if is_aligned => (to as *mut u16).write_volatile(u16::from_le_bytes([a, b])),
+            [a, b, c, d] if is_aligned => {
+                (to as *mut u32).write_volatile(u32::from_le_bytes([a, b, c, d]));
+            }
+            [a, b, c, d, e, f, g, h] if is_aligned => {
+                (to as *mut u64).write_volatile(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+            }
+            _ => {
+                for (index, byte) in from.iter().enumerate() {
+                    (to as *mut u8).add(index).write_volatile(*byte);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The run loop of one processor.
+
+use processor::{Order, Reason};
+
+use crate::backend::{Backend, Event, Exit};
+use crate::cpu::area::Area;
+use crate::cpu::{apic, instructions};
+use crate::epitaph;
+use crate::exits::{cpuid, end, msr, nested, port};
+use crate::machine::Machine;
+
+/// One processor and what it needs to answer its guest.
+pub(crate) struct Runner<B> {
+    pub(crate) cpu: B,
+    pub(crate) area: &'static Area,
+    pub(crate) machine: &'static Machine,
+    /// Waits for a start-up message.
+    is_waiting: bool,
+}
+
+impl<B: Backend> Runner<B> {
+    /// A processor that waits for a start-up message.
+    pub(crate) fn waiting(cpu: B, area: &'static Area, machine: &'static Machine) -> Self {
+        Self {
+            cpu,
+            area,
+            machine,
+            is_waiting: true,
+        }
+    }
+
+    /// The processor that the guest starts on.
+    pub(crate) fn first(mut cpu: B, area: &'static Area, machine: &'static Machine) -> Self {
+        cpu.start_as(&machine.handoff.guest);
+        Self {
+            cpu,
+            area,
+            machine,
+            is_waiting: false,
+        }
+    }
+
+    /// Runs the guest for ever.
+    pub(crate) fn run(mut self) -> ! {
+        loop {
+            self.obey();
+            while self.is_waiting {
+                self.cpu.sleep();
+                self.sort_nmis();
+                self.obey();
+            }
+            let exit = self.cpu.run();
+            self.area.counters.count(reason(&exit));
+            self.answer(exit);
+        }
+    }
+
+    /// Does what other processors have ordered.
+    fn obey(&mut self) {
+        if epitaph::is_written() {
+            instructions::stop();
+        }
+        if self.area.mailbox.is_empty() {
+            return;
+        }
+        match self.area.mailbox.take(self.is_waiting) {
+            Order::None => {}
+            Order::Wait => self.init(),
+            Order::Start { vector } => {
+                self.init();
+                self.cpu.start_at(vector);
+                self.is_waiting = false;
+            }
+        }
+    }
+
+    /// What an INIT signal does. The first processor does not wait but starts at the reset vector,
+    /// as the processor that booted the machine does (SDM vol. 3A, 9.4.4).
+    fn init(&mut self) {
+        apic::reset_as_by_init();
+        self.cpu.reset();
+        self.is_waiting = self.area.index() != 0;
+    }
+
+    fn answer(&mut self, exit: Exit) {
+        match exit {
+            Exit::Cpuid => cpuid::answer(self),
+            Exit::ReadMsr => msr::read(self),
+            Exit::WriteMsr => msr::write(self),
+            Exit::Port(access) => port::answer(self, access),
+            Exit::Nested(fault) => nested::answer(self, fault),
+            Exit::Nmi => {
+                if self.sort_nmis() {
+                    self.cpu.inject(Event::Nmi);
+                }
+            }
+            Exit::Settled(_) => {}
+            Exit::Init => self.init(),
+            Exit::Hypercall | Exit::Virtualization => self.cpu.inject(Event::InvalidOpcode),
+            Exit::InvalidateCaches => {
+                instructions::write_back_caches();
+                self.advance();
+            }
+            Exit::Shutdown => end::triple_fault(self),
+            Exit::Failed { code, detail } => end::entry_failed(self, code, detail),
+        }
+    }
+
+    /// Sorts the NMIs that came: those of Bouncer's other processors are done with, any other is the
+    /// guest's. Returns whether there was one of the guest's.
+    fn sort_nmis(&mut self) -> bool {
+        let came = self.area.take_nmis();
+        // The mark is taken with the NMI that it announces, not before: that NMI is still to come.
+        let expected = u64::from(came != 0 && self.area.take_call());
+        came > expected
+    }
+
+    /// Goes behind the instruction that caused the exit.
+    pub(crate) fn advance(&mut self) {
+        let len = self
+            .cpu
+            .instruction_len()
+            .or_else(|| crate::emulation::current_len(self));
+        // Without a length the guest has changed the instruction meanwhile: it runs what it put there.
+        if let Some(len) = len {
+            self.cpu.skip(len);
+        }
+    }
+}
+
+/// Calls another processor out of the guest, so that it looks at its orders.
+pub(crate) fn call(other: &Area) {
+    if other.call() {
+        apic::send(apic::Signal::Nmi, other.apic_id());
+    }
+}
+
+/// Under which reason an exit is counted.
+fn reason(exit: &Exit) -> Reason {
+    match exit {
+        Exit::Nested(fault) if apic::page().is_some_and(|page| page.contains(fault.address)) => {
+            Reason::Apic
+        }
+        other => other.reason(),
+    }
+}

@@ -1,0 +1,263 @@
+//! One function under guard: what the guest wrote, what the device was given.
+//!
+//! Owns the shadow of every register that is mediated, and the map from an offset to its meaning
+//! ([`Part`]), fixed when the function is adopted: a device that moves its capabilities later
+//! moves them for itself only.
+
+use memory::{ByteRange, Hpa};
+
+use super::decision::Msi;
+use super::virtual_functions::VirtualFunctions;
+use super::windows::Windows;
+use super::{Trust, list};
+use crate::bars::{Bar, Bars, Decode, ROM};
+use crate::capabilities::{Extended, MAX_EXTENDED, MsiLayout, MsixLayout};
+use crate::spec::capability::{MsiControl, MsixControl, express};
+use crate::spec::extended::{self, ACS_CONTROL, Acs};
+use crate::spec::header::{self, Command};
+use crate::topology::{Identity, Layout};
+
+/// What the double word at an offset means to the model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Identity,
+    Command,
+    Class,
+    Subsystem,
+    HeaderType,
+    BaseAddress,
+    Rom,
+    BusNumbers,
+    Window,
+    BridgeControl,
+    MsiControl,
+    MsiMessage,
+    MsixControl,
+    Power,
+    DeviceControl,
+    LinkControl,
+    SlotControl,
+    AdvancedFeatures,
+    EnhancedAllocation,
+    ExtendedHeader,
+    Hidden,
+    AcsControl,
+    VirtualControl,
+    VirtualResource,
+    Chipset,
+    Plain,
+}
+
+/// Where the mediated capabilities are; 0 for those that are absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Known {
+    pub(super) power: u16,
+    pub(super) msix: u16,
+    pub(super) express: u16,
+    pub(super) advanced_features: u16,
+    pub(super) enhanced_allocation: u16,
+    pub(super) acs: u16,
+}
+
+/// What the function can do that cannot be read back when it matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Traits {
+    pub(super) can_reset: bool,
+    pub(super) keeps_state_in_d3: bool,
+    pub(super) is_host_bridge: bool,
+    pub(super) has_malformed_list: bool,
+    pub(super) has_power_controller: bool,
+}
+
+/// What the first store after a reset brings with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Recovery {
+    /// Nothing: there was none.
+    None,
+    /// Access control services are enabled again.
+    Isolation,
+    /// The same, and the function starts switched off even if it broke its promise to reset.
+    Everything,
+}
+
+/// One adopted function.
+#[derive(Clone, Debug)]
+pub(super) struct Guarded {
+    pub(super) trust: Trust,
+    pub(super) is_bound: bool,
+    pub(super) layout: Layout,
+    pub(super) identity: Identity,
+    pub(super) header_type: u8,
+    /// What the guest reads back.
+    pub(super) wanted: Command,
+    /// What was stored last.
+    pub(super) real: Command,
+    pub(super) bars: Bars,
+    pub(super) decode: Decode,
+    /// Ranges a trusted function decoded when it was adopted: firmware's choice stays legal.
+    pub(super) inherited: heapless::Vec<ByteRange<Hpa>, 7>,
+    pub(super) windows: Option<Windows>,
+    pub(super) known: Known,
+    pub(super) traits: Traits,
+    pub(super) extended: heapless::Vec<Extended, MAX_EXTENDED>,
+    pub(super) msi: Option<(MsiLayout, Msi)>,
+    pub(super) msix: Option<MsixLayout>,
+    pub(super) msix_control: MsixControl,
+    /// Access control services that stay on.
+    pub(super) acs: Acs,
+    pub(super) power_state: u8,
+    pub(super) virtuals: Option<VirtualFunctions>,
+    pub(super) recovery: Recovery,
+}
+
+impl Guarded {
+    pub(super) fn part(&self, offset: u16) -> Part {
+        if offset < header::DEVICE_SPECIFIC {
+            return self.header_part(offset);
+        }
+        if offset < extended::FIRST {
+            return self.capability_part(offset);
+        }
+        self.extended_part(offset)
+    }
+
+    fn header_part(&self, offset: u16) -> Part {
+        match (offset, self.layout) {
+            (header::IDENTITY, _) => Part::Identity,
+            (header::COMMAND, _) => Part::Command,
+            (header::CLASS, _) => Part::Class,
+            (0x0c, _) => Part::HeaderType,
+            (header::ENDPOINT_ROM, Layout::Endpoint) | (header::BRIDGE_ROM, Layout::Bridge) => {
+                Part::Rom
+            }
+            (header::SUBSYSTEM, Layout::Endpoint) => Part::Subsystem,
+            (header::BUS_NUMBERS, Layout::Bridge) => Part::BusNumbers,
+            (header::INTERRUPT, Layout::Bridge) => Part::BridgeControl,
+            (0x10..=0x27, Layout::Endpoint) | (0x10..=0x17, Layout::Bridge) => Part::BaseAddress,
+            (_, Layout::Bridge) if Windows::contain(offset) => Part::Window,
+            _ => Part::Plain,
+        }
+    }
+
+    fn capability_part(&self, offset: u16) -> Part {
+        let is = |start: u16, into: u16| start != 0 && offset == start + into;
+        if let Some((layout, _)) = &self.msi {
+            if offset == layout.offset {
+                return Part::MsiControl;
+            }
+            if (layout.address()..layout.message_end()).contains(&offset) {
+                return Part::MsiMessage;
+            }
+        }
+        let known = &self.known;
+        if is(known.msix, 0) {
+            Part::MsixControl
+        } else if is(known.power, 4) {
+            Part::Power
+        } else if is(known.express, express::DEVICE_CONTROL) {
+            Part::DeviceControl
+        } else if is(known.express, express::LINK_CONTROL) {
+            Part::LinkControl
+        } else if is(known.express, express::SLOT_CONTROL) {
+            Part::SlotControl
+        } else if is(known.advanced_features, 4) {
+            Part::AdvancedFeatures
+        } else if known.enhanced_allocation != 0 && offset >= known.enhanced_allocation {
+            // Its entries have no fixed length. What follows is not shadowed, only kept as it is.
+            Part::EnhancedAllocation
+        } else if self.traits.is_host_bridge {
+            Part::Chipset
+        } else {
+            Part::Plain
+        }
+    }
+
+    fn extended_part(&self, offset: u16) -> Part {
+        let mut starts = self.extended.iter();
+        if starts.any(|c| c.offset == offset) {
+            return Part::ExtendedHeader;
+        }
+        // The capability the double word lies in is the nearest one before it.
+        let before = self.extended.iter().filter(|c| c.offset < offset);
+        let Some(owner) = before.max_by_key(|c| c.offset) else {
+            return self.unowned_part();
+        };
+        let into = offset - owner.offset;
+        if list::is_hidden(owner.id(), self.trust) {
+            return if into < list::length(owner.id()) {
+                Part::Hidden
+            } else {
+                self.unowned_part()
+            };
+        }
+        match owner.id() {
+            extended::Id::ACS if owner.offset == self.known.acs && into == ACS_CONTROL => {
+                Part::AcsControl
+            }
+            extended::Id::SRIOV if self.virtuals.is_some() => match into {
+                extended::sriov::CONTROL => Part::VirtualControl,
+                0..extended::sriov::LENGTH => Part::VirtualResource,
+                _ => self.unowned_part(),
+            },
+            _ => self.unowned_part(),
+        }
+    }
+
+    fn unowned_part(&self) -> Part {
+        if self.traits.is_host_bridge {
+            Part::Chipset
+        } else {
+            Part::Plain
+        }
+    }
+
+    /// Whether bus mastering must stay off for now.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.trust == Trust::Untrusted && !self.is_bound && self.layout == Layout::Endpoint
+    }
+
+    /// The base address register or ROM the double word at `offset` belongs to.
+    pub(super) fn bar_at(&self, offset: u16) -> Option<&Bar> {
+        self.bars.iter().find(|bar| bar.read(offset).is_some())
+    }
+
+    /// Whether the ROM register may be used.
+    pub(super) fn shows(&self, bar: &Bar) -> bool {
+        bar.index() != ROM || self.trust == Trust::Trusted
+    }
+
+    /// Whether the function decodes memory as far as we know.
+    pub(super) fn is_decoding(&self) -> bool {
+        self.real.memory_space() || self.decode == Decode::Fixed
+    }
+
+    /// Every range it decodes as far as we know, virtual functions' included.
+    pub(super) fn decoded(&self) -> impl Iterator<Item = ByteRange<Hpa>> {
+        let own = self.bars.iter().filter(|_| self.is_decoding());
+        let virtuals = self.virtuals.iter().flat_map(VirtualFunctions::decoded);
+        own.filter_map(Bar::memory).chain(virtuals)
+    }
+
+    /// What a reset leaves of the shadow.
+    pub(super) fn reset(&mut self) {
+        self.wanted = Command::default();
+        self.real = Command::default();
+        self.bars.iter_mut().for_each(Bar::reset);
+        if let Some(windows) = &mut self.windows {
+            windows.reset();
+        }
+        if let Some((_, msi)) = &mut self.msi {
+            *msi = Msi {
+                address: 0,
+                data: 0,
+                control: MsiControl::new(msi.control.raw() & !0x0471),
+            };
+        }
+        self.msix_control = MsixControl::new(self.msix_control.raw() & 0x07ff);
+        self.power_state = 0;
+        self.recovery = Recovery::Everything;
+        if let Some(virtuals) = &mut self.virtuals {
+            virtuals.reset();
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! CPUID as the guest reads it.
+//!
+//! The guest sees the real processor less virtualization, and a hypervisor leaf through which it
+//! may detect Bouncer and read its counters without a driver.
+
+use memory::{ByteRange, Gpa};
+
+use crate::Reason;
+
+/// The signature in EBX, ECX, EDX of leaf 4000_0000h.
+pub const SIGNATURE: &[u8; 12] = b"Bouncer VT-d";
+
+/// The version of the leaves below, in EAX of leaf 4000_0001h.
+pub const INTERFACE: u32 = 1;
+
+/// Highest basic hypervisor leaf; EAX of leaf 4000_0000h.
+const HIGHEST: u32 = 0x4000_0002;
+const OWN_RANGE: u32 = HIGHEST;
+/// First leaf of the exit counters, one a reason, ended by a leaf of zeros.
+const COUNTERS: u32 = 0x4000_0100;
+
+const VMX: u32 = 1 << 5;
+const XSAVE: u32 = 1 << 26;
+const OSXSAVE: u32 = 1 << 27;
+const HYPERVISOR: u32 = 1 << 31;
+const OSPKE: u32 = 1 << 4;
+const SVM: u32 = 1 << 2;
+const SKINIT: u32 = 1 << 12;
+const CR4_OSXSAVE: u64 = 1 << 18;
+const CR4_PKE: u64 = 1 << 22;
+
+/// The four registers of one answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Leaf {
+    pub eax: u32,
+    pub ebx: u32,
+    pub ecx: u32,
+    pub edx: u32,
+}
+
+/// What an answer depends on besides the processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The guest's CR4, two bits of which CPUID reflects.
+    pub cr4: u64,
+    /// Bouncer's own memory, which the guest may know of and cannot reach.
+    pub own: ByteRange<Gpa>,
+}
+
+/// Answers CPUID for the guest. `real` executes the instruction, `count` sums an exit counter
+/// over all processors.
+pub fn answer(
+    leaf: u32,
+    subleaf: u32,
+    context: &Context,
+    real: impl Fn(u32, u32) -> Leaf,
+    count: impl Fn(Reason) -> u64,
+) -> Leaf {
+    match leaf {
+        // SDM vol. 2A, CPUID: ECX[27] OSXSAVE reflects CR4.OSXSAVE, which is the guest's here.
+        1 => {
+            let mut answer = real(1, subleaf);
+            answer.ecx = answer.ecx & !(VMX | OSXSAVE) | HYPERVISOR;
+            if answer.ecx & XSAVE != 0 && context.cr4 & CR4_OSXSAVE != 0 {
+                answer.ecx |= OSXSAVE;
+            }
+            answer
+        }
+        7 if subleaf == 0 => {
+            let mut answer = real(7, 0);
+            answer.ecx &= !OSPKE;
+            if context.cr4 & CR4_PKE != 0 {
+                answer.ecx |= OSPKE;
+            }
+            answer
+        }
+        0x4000_0000..=0x4fff_ffff => hypervisor(leaf, context, count),
+        0x8000_0001 => {
+            let mut answer = real(leaf, subleaf);
+            answer.ecx &= !(SVM | SKINIT);
+            answer
+        }
+        // APM vol. 3, E.4.9 (SVM features) and E.4.17 (memory encryption): not offered.
+        0x8000_000a | 0x8000_001f => Leaf::default(),
+        _ => real(leaf, subleaf),
+    }
+}
+
+fn hypervisor(leaf: u32, context: &Context, count: impl Fn(Reason) -> u64) -> Leaf {
+    match leaf {
+        0x4000_0000 => Leaf {
+            eax: HIGHEST,
+            ebx: word(SIGNATURE, 0),
+            ecx: word(SIGNATURE, 4),
+            edx: word(SIGNATURE, 8),
+        },
+        0x4000_0001 => Leaf {
+            eax: INTERFACE,
+            ..Leaf::default()
+        },
+        OWN_RANGE => {
+            let (base, len) = (context.own.start().raw(), context.own.len());
+            Leaf {
+                eax: low(base),
+                ebx: high(base),
+                ecx: low(len),
+                edx: high(len),
+            }
+        }
+        _ => {
+            let index = usize::try_from(leaf.wrapping_sub(COUNTERS)).unwrap_or(usize::MAX);
+            let Some(reason) = Reason::ALL.get(index) else {
+                return Leaf::default();
+            };
+            let (name, total) = (reason.name().as_bytes(), count(*reason));
+            Leaf {
+                eax: low(total),
+                ebx: high(total),
+                ecx: word(name, 0),
+                edx: word(name, 4),
+            }
+        }
+    }
+}
+
+/// Four bytes of `text` from `at` as a register holds them; zeros behind its end.
+fn word(text: &[u8], at: usize) -> u32 {
+    let mut bytes = [0; 4];
+    for (to, from) in bytes.iter_mut().zip(text.iter().skip(at)) {
+        *to = *from;
+    }
+    u32::from_le_bytes(bytes)
+}
+
+fn low(value: u64) -> u32 {
+    (value & u64::from(u32::MAX)) as u32
+}
+
+fn high(value: u64) -> u32 {
+    low(value >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(cr4: u64) -> Context {
+        Context {
+            cr4,
+            own: ByteRange::new(Gpa::new(0x1_7fe0_0000), 0x20_0000).unwrap(),
+        }
+    }
+
+    fn everything(_: u32, _: u32) -> Leaf {
+        Leaf {
+            eax: !0,
+            ebx: !0,
+            ecx: !0,
+            edx: !0,
+        }
+    }
+
+    fn ask(leaf: u32, cr4: u64) -> Leaf {
+        answer(leaf, 0, &context(cr4), everything, |reason| {
+            reason as u64 + (7 << 32)
+        })
+    }
+
+    #[test]
+    fn the_guest_is_told_that_there_is_a_hypervisor_and_no_virtualization() {
+        // APM vol. 3, E.3.2: ECX[31] is "reserved for use by hypervisor to indicate guest status".
+        assert_ne!(ask(1, 0).ecx & HYPERVISOR, 0);
+        assert_eq!(ask(1, 0).ecx & VMX, 0);
+        assert_eq!(ask(0x8000_0001, 0).ecx & (SVM | SKINIT), 0);
+        assert_eq!(ask(0x8000_000a, 0), Leaf::default());
+        assert_eq!(ask(0x8000_001f, 0), Leaf::default());
+    }
+
+    #[test]
+    fn osxsave_and_ospke_reflect_the_guests_cr4_and_not_ours() {
+        assert_eq!(ask(1, 0).ecx & OSXSAVE, 0);
+        assert_ne!(ask(1, CR4_OSXSAVE).ecx & OSXSAVE, 0);
+        assert_eq!(ask(7, 0).ecx & OSPKE, 0);
+        assert_ne!(ask(7, CR4_PKE).ecx & OSPKE, 0);
+        let none = |_, _| Leaf::default();
+        let absent = answer(1, 0, &context(CR4_OSXSAVE), none, |_| 0);
+        assert_eq!(absent.ecx & OSXSAVE, 0, "no XSAVE, no OSXSAVE");
+    }
+
+    #[test]
+    fn leaves_that_are_not_ours_come_from_the_processor() {
+        let real = |leaf, subleaf| Leaf {
+            eax: leaf,
+            ebx: subleaf,
+            ecx: 3,
+            edx: 4,
+        };
+        for leaf in [0, 2, 4, 0xd, 0x14, 0x8000_0000, 0x8000_0008, 0x8000_001e] {
+            assert_eq!(answer(leaf, 5, &context(0), real, |_| 0), real(leaf, 5));
+        }
+        assert_eq!(answer(7, 1, &context(0), real, |_| 0), real(7, 1));
+    }
+
+    #[test]
+    fn the_signature_reads_in_the_order_ebx_ecx_edx() {
+        let leaf = ask(0x4000_0000, 0);
+        let text: std::vec::Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        assert_eq!(text, SIGNATURE);
+        assert_eq!(leaf.eax, HIGHEST);
+    }
+
+    #[test]
+    fn the_own_range_and_the_counters_read_back() {
+        let own = ask(OWN_RANGE, 0);
+        assert_eq!(
+            own,
+            Leaf {
+                eax: 0x7fe0_0000,
+                ebx: 1,
+                ecx: 0x20_0000,
+                edx: 0
+            }
+        );
+        let nmi = ask(COUNTERS + Reason::Nmi as u32, 0);
+        assert_eq!((nmi.eax, nmi.ebx), (Reason::Nmi as u32, 7));
+        assert_eq!(nmi.ecx, u32::from_le_bytes(*b"nmi\0"));
+        let end = ask(COUNTERS + Reason::ALL.len() as u32, 0);
+        assert_eq!(end, Leaf::default(), "the list ends with an empty name");
+        assert_eq!(ask(0x4fff_ffff, 0), Leaf::default());
+    }
+
+    extern crate std;
+}

@@ -1,0 +1,166 @@
+//! The interrupt command register: which commands start or stop a processor.
+//!
+//! INIT, start-up and SMI are what Bouncer keeps of the local APIC: they would put a processor
+//! outside the guest. Every ordinary interrupt is the guest's own business.
+//! SDM vol. 3A, section 12.6.1 (xAPIC) and 12.12.9 (x2APIC).
+
+/// How the destination field of a command is to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// Eight bits of APIC id in bits 63:56.
+    Xapic,
+    /// Thirty-two bits of APIC id in bits 63:32.
+    X2apic,
+}
+
+/// Which processors a command names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Targets {
+    /// The one with this APIC id.
+    One(u32),
+    /// The sender alone.
+    Sender,
+    /// All, with the sender.
+    All,
+    /// All but the sender.
+    Others,
+}
+
+impl Targets {
+    /// Whether a processor is named, given its APIC id and the sender's.
+    pub fn includes(self, id: u32, sender: u32) -> bool {
+        match self {
+            Self::One(one) => one == id,
+            Self::Sender => id == sender,
+            Self::All => true,
+            Self::Others => id != sender,
+        }
+    }
+}
+
+/// What a write to the command register asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// An ordinary interrupt: the local APIC sends it itself.
+    Pass,
+    /// Put the targets into wait-for-SIPI.
+    Init(Targets),
+    /// Start those of the targets that wait, in real mode at `vector << 12`.
+    Startup {
+        /// Page number of the first instruction.
+        vector: u8,
+        /// Which processors.
+        targets: Targets,
+    },
+    /// INIT level de-assert, which current processors ignore.
+    Nothing,
+    /// INIT or start-up to a logical destination, which no operating system known to us sends, or
+    /// a delivery mode that is not the guest's (an SMI would run code outside the guest): it is
+    /// dropped and reported.
+    Unsupported,
+}
+
+/// Reads a command: the value for both halves of the register.
+pub fn read(value: u64, format: Format) -> Command {
+    let delivery = value >> 8 & 0b111;
+    let is_logical = value & 1 << 11 != 0;
+    let is_asserted = value & 1 << 14 != 0;
+    let is_level = value & 1 << 15 != 0;
+    let destination = match format {
+        Format::Xapic => (value >> 56) as u32,
+        Format::X2apic => (value >> 32) as u32,
+    };
+    let targets = match (value >> 18 & 0b11, format) {
+        (0b01, _) => Targets::Sender,
+        (0b10, _) => Targets::All,
+        (0b11, _) => Targets::Others,
+        // SDM 12.6.1: physical destination FFh (FFFF_FFFFh) is a broadcast to all.
+        (_, Format::Xapic) if destination == 0xff => Targets::All,
+        (_, Format::X2apic) if destination == u32::MAX => Targets::All,
+        _ => Targets::One(destination),
+    };
+    match delivery {
+        0b101 if is_level && !is_asserted => Command::Nothing,
+        0b101 | 0b110 if is_logical && matches!(targets, Targets::One(_)) => Command::Unsupported,
+        0b101 => Command::Init(targets),
+        0b110 => Command::Startup {
+            vector: (value & 0xff) as u8,
+            targets,
+        },
+        // Fixed, lowest priority, NMI.
+        0b000 | 0b001 | 0b100 => Command::Pass,
+        _ => Command::Unsupported,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn linux_starts_a_processor_with_init_deassert_and_two_startups() {
+        // Values as Linux 6.1 writes them for APIC id 3.
+        let to_3 = |low: u64| read(3 << 56 | low, Format::Xapic);
+        assert_eq!(to_3(0xc500), Command::Init(Targets::One(3)));
+        assert_eq!(to_3(0x8500), Command::Nothing);
+        assert_eq!(
+            to_3(0x0699),
+            Command::Startup {
+                vector: 0x99,
+                targets: Targets::One(3)
+            }
+        );
+        assert_eq!(
+            read(3 << 32 | 0xc500, Format::X2apic),
+            Command::Init(Targets::One(3))
+        );
+    }
+
+    #[test]
+    fn firmware_starts_everybody_else_by_shorthand() {
+        assert_eq!(
+            read(0xc_4500, Format::Xapic),
+            Command::Init(Targets::Others)
+        );
+        let startup = Command::Startup {
+            vector: 0x10,
+            targets: Targets::Others,
+        };
+        assert_eq!(read(0xc_4610, Format::Xapic), startup);
+    }
+
+    #[test]
+    fn the_broadcast_destination_is_everybody() {
+        assert_eq!(
+            read(0xff << 56 | 0x4500, Format::Xapic),
+            Command::Init(Targets::All)
+        );
+        let all = u64::from(u32::MAX) << 32;
+        assert_eq!(
+            read(all | 0x4500, Format::X2apic),
+            Command::Init(Targets::All)
+        );
+        assert_eq!(
+            read(0xff << 32 | 0x4500, Format::X2apic),
+            Command::Init(Targets::One(0xff))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_but_ordinary_interrupts_ever_passes(value: u64, x2apic: bool) {
+            let format = if x2apic { Format::X2apic } else { Format::Xapic };
+            let delivery = value >> 8 & 7;
+            let passes = read(value, format) == Command::Pass;
+            prop_assert_eq!(passes, [0, 1, 4].contains(&delivery));
+        }
+
+        #[test]
+        fn shorthands_name_whom_they_say(id: u32, sender: u32) {
+            prop_assert_eq!(Targets::Sender.includes(id, sender), id == sender);
+            prop_assert_eq!(Targets::Others.includes(id, sender), id != sender);
+            prop_assert!(Targets::All.includes(id, sender));
+        }
+    }
+}

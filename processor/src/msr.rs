@@ -1,0 +1,309 @@
+//! Model-specific registers: which are the guest's own, and what the others answer.
+//!
+//! One table. What it does not name is not the guest's to write: reads show the real value,
+//! writes are dropped and reported. SDM vol. 4 and APM vol. 2, appendix A.
+
+use x86::msr;
+
+/// Whose a register is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rule {
+    /// The guest's own: reads and writes reach the processor without an exit.
+    Direct,
+    /// Reads without an exit, writes dropped.
+    ReadOnly,
+    /// Absent: both raise a general-protection fault, as on a processor without it.
+    Absent,
+    /// Extended features: all but the bit that turns on virtualization.
+    Efer,
+    /// Where the local APIC is and in which mode.
+    ApicBase,
+    /// The x2APIC's interrupt command register.
+    InterruptCommand,
+    /// A vector of the x2APIC's local vector table, which has a delivery mode.
+    LocalVector,
+}
+
+/// AMD's VM_CR, IGNNE, SMM_CTL and VM_HSAVE_PA (APM vol. 2, 15.30).
+const SVM_FIRST: u32 = 0xc001_0114;
+const SVM_LAST: u32 = 0xc001_0117;
+/// AMD's SVM_KEY.
+const SVM_KEY: u32 = 0xc001_0118;
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x8ff;
+const X2APIC_ICR: u32 = 0x830;
+
+use Rule::{Absent, ApicBase, Direct, Efer, InterruptCommand, LocalVector, ReadOnly};
+
+/// First matching row wins; both ends belong to the row.
+const TABLE: &[(u32, u32, Rule)] = &[
+    (msr::IA32_EFER, msr::IA32_EFER, Efer),
+    (msr::IA32_APIC_BASE, msr::IA32_APIC_BASE, ApicBase),
+    (X2APIC_ICR, X2APIC_ICR, InterruptCommand),
+    // The local vectors but the timer's, which has no delivery mode.
+    (0x82f, 0x82f, LocalVector),
+    (0x833, 0x837, LocalVector),
+    (0x850, 0x853, LocalVector),
+    (X2APIC_FIRST, X2APIC_LAST, Direct),
+    // Virtualization, Intel's and AMD's.
+    (msr::IA32_VMX_BASIC, 0x492, Absent),
+    (SVM_FIRST, SVM_LAST, Absent),
+    (SVM_KEY, SVM_KEY, Absent),
+    // Time.
+    (
+        msr::IA32_TIME_STAMP_COUNTER,
+        msr::IA32_TIME_STAMP_COUNTER,
+        Direct,
+    ),
+    (msr::IA32_TSC_ADJUST, msr::IA32_TSC_ADJUST, Direct),
+    (msr::IA32_TSC_DEADLINE, msr::IA32_TSC_DEADLINE, Direct),
+    (
+        msr::MSR_C1_PMON_EVNT_SEL0,
+        msr::MSR_C1_PMON_EVNT_SEL0,
+        ReadOnly,
+    ),
+    (msr::IA32_MPERF, msr::IA32_APERF, Direct),
+    // Entry points, segment bases and what else a context switch writes.
+    (msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_EIP, Direct),
+    (msr::IA32_STAR, msr::IA32_FMASK, Direct),
+    (msr::IA32_FS_BASE, msr::IA32_KERNEL_GSBASE, Direct),
+    (0xc000_0103, 0xc000_0103, Direct), // TSC_AUX
+    (0x6a0, 0x6a8, Direct),             // CET
+    (0xda0, 0xda0, Direct),             // XSS
+    (0xe1, 0xe1, Direct),               // UMWAIT_CONTROL
+    // Side-channel controls: the guest decides for itself.
+    (0x48, 0x49, Direct),               // SPEC_CTRL, PRED_CMD
+    (0x10b, 0x10b, Direct),             // FLUSH_CMD
+    (0x122, 0x123, Direct),             // TSX_CTRL, MCU_OPT_CTRL
+    (0xc001_011f, 0xc001_011f, Direct), // VIRT_SPEC_CTRL
+    // Memory types. The nested tables decide nothing here: SVM combines the guest's PAT with
+    // the MTRRs in hardware (APM vol. 2, 15.25.8).
+    (msr::IA32_PAT, msr::IA32_PAT, Direct),
+    (msr::IA32_MTRRCAP, msr::IA32_MTRRCAP, ReadOnly),
+    (msr::IA32_MTRR_PHYSBASE0, 0x20f, Direct),
+    (
+        msr::IA32_MTRR_FIX64K_00000,
+        msr::IA32_MTRR_FIX64K_00000,
+        Direct,
+    ),
+    (
+        msr::IA32_MTRR_FIX16K_80000,
+        msr::IA32_MTRR_FIX16K_A0000,
+        Direct,
+    ),
+    (
+        msr::IA32_MTRR_FIX4K_C0000,
+        msr::IA32_MTRR_FIX4K_F8000,
+        Direct,
+    ),
+    (msr::IA32_MTRR_DEF_TYPE, msr::IA32_MTRR_DEF_TYPE, Direct),
+    // Machine checks.
+    (msr::IA32_MCG_CAP, 0x17b, Direct),
+    (msr::IA32_MC0_CTL, 0x47f, Direct),
+    (0x280, 0x29f, Direct),
+    (0xc000_2000, 0xc000_2fff, Direct),
+    // Performance counters and debugging.
+    (0xc1, 0xc8, Direct),
+    (msr::IA32_PERFEVTSEL0, 0x18d, Direct),
+    (0x309, 0x30c, Direct),
+    (0x345, 0x345, ReadOnly),
+    (0x38d, 0x390, Direct),
+    (msr::IA32_DEBUGCTL, 0x1de, Direct),
+    (0xc001_0000, 0xc001_0007, Direct),
+    (0xc001_0200, 0xc001_020b, Direct),
+    (0xc000_0300, 0xc000_0303, Direct),
+    // Power and frequency.
+    (0x198, 0x19c, Direct),
+    (0x1b0, 0x1b2, Direct),
+    (0x770, 0x777, Direct),
+    (0xc001_0061, 0xc001_0063, Direct),
+    (0xc001_0064, 0xc001_006b, ReadOnly), // what a P-state is: voltage and frequency
+    (0xc001_02b0, 0xc001_02b4, Direct),
+    // What a guest reads often and has no business writing.
+    (0x17, 0x17, ReadOnly), // PLATFORM_ID
+    (0xce, 0xce, ReadOnly), // PLATFORM_INFO
+    (msr::IA32_MISC_ENABLE, msr::IA32_MISC_ENABLE, ReadOnly),
+    (0xc001_0140, 0xc001_0141, ReadOnly), // OSVW
+];
+
+/// Whose register `index` is, or `None` for one that the table does not name.
+pub fn rule(index: u32) -> Option<Rule> {
+    TABLE
+        .iter()
+        .find(|(first, last, _)| (*first..=*last).contains(&index))
+        .map(|row| row.2)
+}
+
+/// Calls `each` for every register that reads (and, with `true`, also writes) without an exit.
+///
+/// For building permission bitmaps, which name every register once.
+pub fn without_exit(mut each: impl FnMut(u32, Rule)) {
+    for (first, last, row) in TABLE {
+        if !matches!(row, Direct | ReadOnly) {
+            continue;
+        }
+        for index in *first..=*last {
+            if rule(index) == Some(*row) {
+                each(index, *row);
+            }
+        }
+    }
+}
+
+/// The instruction must fault in the guest: a general-protection fault with error code 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault;
+
+/// EFER as the guest knows it.
+pub mod efer {
+    use super::Fault;
+
+    /// Secure virtual machine enable (APM vol. 2, 3.1.7).
+    pub const SVME: u64 = 1 << 12;
+    const SCE: u64 = 1 << 0;
+    const LME: u64 = 1 << 8;
+    const LMA: u64 = 1 << 10;
+    const NXE: u64 = 1 << 11;
+    const FFXSR: u64 = 1 << 14;
+    const TCE: u64 = 1 << 15;
+    const CR0_PG: u64 = 1 << 31;
+
+    /// What the guest reads when the register holds `real`.
+    pub fn read(real: u64) -> u64 {
+        real & !SVME
+    }
+
+    /// What the register must hold when the guest writes `value`. `real` is what it holds now,
+    /// `optional` which of FFXSR and TCE the processor has.
+    pub fn write(real: u64, value: u64, cr0: u64, optional: u64) -> Result<u64, Fault> {
+        let allowed = SCE | LME | LMA | NXE | (optional & (FFXSR | TCE));
+        // APM vol. 2, 14.6.1: changing LME while paging is enabled is a fault.
+        let changes_mode = (real ^ value) & LME != 0 && cr0 & CR0_PG != 0;
+        if value & !allowed != 0 || changes_mode {
+            return Err(Fault);
+        }
+        // LMA is the processor's to set: a write does not change it.
+        Ok(value & !LMA | real & LMA | real & SVME)
+    }
+}
+
+/// The local APIC's base register.
+pub mod apic_base {
+    use super::Fault;
+
+    /// The APIC is on.
+    pub const ENABLE: u64 = 1 << 11;
+    /// It is in x2APIC mode.
+    pub const X2APIC: u64 = 1 << 10;
+    const BSP: u64 = 1 << 8;
+    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+    /// What the register may hold when the guest writes `value` over `real`. The APIC stays where
+    /// it is: its page is watched for start-up messages, and moving it would lay it over memory.
+    /// SDM vol. 3A, 12.12.5: x2APIC without enable, and x2APIC to xAPIC directly, are faults.
+    pub fn write(real: u64, value: u64) -> Result<u64, Fault> {
+        let is_reserved = value & !(ADDRESS | ENABLE | X2APIC | BSP) != 0;
+        let moves = (real ^ value) & ADDRESS != 0;
+        let is_illegal = value & X2APIC != 0 && value & ENABLE == 0;
+        let steps_back = real & X2APIC != 0 && value & ENABLE != 0 && value & X2APIC == 0;
+        if is_reserved || moves || is_illegal || steps_back {
+            return Err(Fault);
+        }
+        Ok(value & !BSP | real & BSP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_starts_processors_or_virtualizes_is_never_direct() {
+        for index in [
+            0xc000_0080,
+            0x1b,
+            0x830,
+            0x480,
+            0x491,
+            0xc001_0114,
+            0xc001_0117,
+        ] {
+            assert!(
+                !matches!(rule(index), Some(Direct | ReadOnly)),
+                "{index:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_could_move_memory_or_microcode_is_not_the_guests_to_write() {
+        // Feature control, microcode, SMRR, SYSCFG, HWCR, IORR, TOP_MEM, MMIO base, SMM.
+        for index in [
+            0x3a,
+            0x79,
+            0x1f2,
+            0x1f3,
+            0xc001_0010,
+            0xc001_0015,
+            0xc001_0016,
+            0xc001_001a,
+            0xc001_001d,
+            0xc001_0020,
+            0xc001_0058,
+            0xc001_0111,
+            0xc001_0112,
+            0xc001_0113,
+        ] {
+            assert_ne!(rule(index), Some(Direct), "{index:#x}");
+        }
+    }
+
+    #[test]
+    fn a_register_is_listed_without_exit_once_at_most() {
+        extern crate std;
+        let mut seen = std::collections::BTreeSet::new();
+        without_exit(|index, rule| {
+            assert!(seen.insert(index), "{index:#x} twice");
+            assert!(matches!(rule, Direct | ReadOnly));
+        });
+        assert!(seen.contains(&0x80b), "end of interrupt must cost no exit");
+        assert!(!seen.contains(&0x830), "start-up messages must be seen");
+    }
+
+    #[test]
+    fn the_apic_may_change_its_mode_and_not_its_place() {
+        let xapic = 0xfee0_0900;
+        assert_eq!(apic_base::write(xapic, 0xfee0_0d00), Ok(0xfee0_0d00));
+        assert_eq!(apic_base::write(xapic, 0xfee0_0100), Ok(0xfee0_0100));
+        assert_eq!(apic_base::write(xapic, 0xfed9_0900), Err(Fault), "moved");
+        assert_eq!(
+            apic_base::write(xapic, 0xfee0_0500),
+            Err(Fault),
+            "x2APIC without enable"
+        );
+        assert_eq!(
+            apic_base::write(0xfee0_0d00, xapic),
+            Err(Fault),
+            "x2APIC to xAPIC"
+        );
+        assert_eq!(
+            apic_base::write(xapic, 0xfee0_0800),
+            Ok(xapic),
+            "BSP is read-only"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_guest_can_neither_see_nor_clear_svme(value: u64, cr0: u64, lma in 0..2_u64) {
+            let real = efer::SVME | lma << 10;
+            prop_assert_eq!(efer::read(real) & efer::SVME, 0);
+            if let Ok(written) = efer::write(real, value, cr0, !0) {
+                prop_assert_eq!(value & efer::SVME, 0);
+                prop_assert_eq!(written & efer::SVME, efer::SVME);
+                prop_assert_eq!(written & 1 << 10, real & 1 << 10, "LMA is the processor's");
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What `cargo xtask` has prepared for whole-machine tests: emulators, kernels, the guest's init, Bouncer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::emulator::Emulator;
+
+/// The environment variable that names another bench file than the default one.
+pub const BENCH: &str = "BOUNCER_BENCH";
+
+/// A guest kernel, unpacked from its package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Its release, such as `6.1.0-56-amd64`.
+    pub release: String,
+    /// The bzImage.
+    pub image: PathBuf,
+    /// `…/lib/modules/<release>`.
+    pub modules: PathBuf,
+}
+
+/// Bouncer, built to be booted by a Multiboot2 loader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bouncer {
+    /// What the loader is given.
+    pub image: PathBuf,
+    /// The hypervisor inside it, with its symbols, for backtraces.
+    pub symbols: PathBuf,
+}
+
+/// Everything a whole-machine test starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bench {
+    /// Where tests may write.
+    pub directory: PathBuf,
+    /// QEMUs, the preferred one first.
+    pub emulators: Vec<Emulator>,
+    /// Kernels, the preferred one first.
+    pub kernels: Vec<Kernel>,
+    /// The test guest's init, a static program.
+    pub guest_init: PathBuf,
+    /// Bouncer, if it has been built.
+    pub bouncer: Option<Bouncer>,
+}
+
+impl Bench {
+    /// Where the bench file is: what [`BENCH`] names, else `target/bench/bench.json` in this workspace.
+    #[must_use]
+    pub fn file() -> PathBuf {
+        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/bench.json");
+        std::env::var_os(BENCH).map_or_else(default, PathBuf::from)
+    }
+
+    /// Reads the bench file.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if nothing has been prepared yet.
+    pub fn load() -> Result<Self, Error> {
+        let file = Self::file();
+        let text = fs::read_to_string(&file).map_err(|_| Error::Missing {
+            what: format!("the prepared bench ({})", file.display()),
+            remedy: "run `cargo xtask setup` first, or the tests by `cargo xtask test`".into(),
+        })?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::malformed(file.display().to_string(), error))
+    }
+
+    /// Writes the bench file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self) -> Result<(), Error> {
+        let file = Self::file();
+        let text =
+            serde_json::to_string_pretty(self).expect("paths and numbers can be written as JSON");
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory)
+                .map_err(|error| Error::file(directory, "create", error))?;
+        }
+        fs::write(&file, text).map_err(|error| Error::file(&file, "write", error))
+    }
+
+    /// The preferred QEMU.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is none.
+    pub fn emulator(&self) -> Result<&Emulator, Error> {
+        self.emulators.first().ok_or_else(|| missing("QEMU"))
+    }
+
+    /// The preferred kernel.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is none.
+    pub fn kernel(&self) -> Result<&Kernel, Error> {
+        self.kernels
+            .first()
+            .ok_or_else(|| missing("a guest kernel"))
+    }
+
+    /// Bouncer's bootable image.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has not been built.
+    pub fn bouncer(&self) -> Result<&Path, Error> {
+        self.bouncer
+            .as_ref()
+            .map(|bouncer| bouncer.image.as_path())
+            .ok_or_else(|| missing("Bouncer's bootable image"))
+    }
+
+    /// A directory of its own for the test called `name`, made if need be. What an earlier run left is still there,
+    /// so that discs that did not change are not mastered again.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn scratch(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.directory.join("scratch").join(name);
+        fs::create_dir_all(&path).map_err(|error| Error::file(&path, "create", error))?;
+        Ok(path)
+    }
+}
+
+fn missing(what: &str) -> Error {
+    Error::Missing {
+        what: what.into(),
+        remedy: "`cargo xtask test` prepares it".into(),
+    }
+}

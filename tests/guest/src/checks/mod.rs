@@ -1,0 +1,138 @@
+//! The checks, one file each, and the table that names them.
+//!
+//! Owns the table and the sets; a check owns what it demands of the machine. To add one: a file
+//! with `pub(super) fn run(&mut Figures) -> Verdict`, its `mod` line, and a row.
+
+mod cpus;
+mod detect;
+pub(crate) mod fork;
+mod fpu;
+mod hash;
+mod hidden;
+mod hotplug;
+mod idle;
+mod ipis;
+mod msr;
+mod nmi;
+mod sha256_64m;
+mod straddle;
+mod timers;
+mod tmpfs;
+mod trap;
+
+use crate::verdict::{Figures, Verdict};
+use std::time::Duration;
+
+/// One check: what process 1 needs to know to run it.
+#[derive(Debug)]
+pub(crate) struct Check {
+    /// The name by which it is asked for and reported.
+    pub(crate) name: &'static str,
+    /// How long it may take before it counts as hung: a multiple of what the slowest emulated
+    /// machine needs.
+    pub(crate) deadline: Duration,
+    /// The check itself; runs in a process of its own.
+    pub(crate) run: fn(&mut Figures) -> Verdict,
+    /// Whether a boot that names no checks runs it.
+    is_default: bool,
+}
+
+#[cfg(test)]
+impl Check {
+    /// A check that is in no table.
+    pub(crate) fn for_trial(
+        name: &'static str,
+        deadline: Duration,
+        run: fn(&mut Figures) -> Verdict,
+    ) -> Self {
+        Self {
+            name,
+            deadline,
+            run,
+            is_default: false,
+        }
+    }
+}
+
+/// Every check, in the order in which the default set runs.
+pub(crate) const TABLE: &[Check] = &[
+    default("cpus", 10, cpus::run),
+    default("detect", 10, detect::run),
+    default("hash", 30, hash::run),
+    default("fork", 60, fork::run),
+    default("tmpfs", 60, tmpfs::run),
+    default("timers", 60, timers::run),
+    default("ipis", 120, ipis::run),
+    default("fpu", 60, fpu::run),
+    default("nmi", 90, nmi::run),
+    default("hotplug", 120, hotplug::run),
+    default("msr", 10, msr::run),
+    default("trap", 60, trap::run),
+    default("hidden", 120, hidden::run),
+    on_request("straddle", 30, straddle::run),
+    on_request("hidden-flood", 120, hidden::flood),
+    on_request("idle", 60, idle::run),
+    on_request("sha256-64m", 120, sha256_64m::run),
+];
+
+/// A few seconds' worth of everything, for quick boots.
+const SMOKE: &[&str] = &["cpus", "detect", "hash", "tmpfs"];
+
+/// The check of this name.
+pub(crate) fn by_name(name: &str) -> Option<&'static Check> {
+    TABLE.iter().find(|check| check.name == name)
+}
+
+/// The names of the checks in a set: `default` or `smoke`.
+pub(crate) fn set_by_name(name: &str) -> Option<Vec<&'static str>> {
+    match name {
+        "default" => Some(
+            TABLE
+                .iter()
+                .filter(|check| check.is_default)
+                .map(|check| check.name)
+                .collect(),
+        ),
+        "smoke" => Some(SMOKE.to_vec()),
+        _ => None,
+    }
+}
+
+const fn default(name: &'static str, seconds: u64, run: fn(&mut Figures) -> Verdict) -> Check {
+    Check {
+        name,
+        deadline: Duration::from_secs(seconds),
+        run,
+        is_default: true,
+    }
+}
+
+const fn on_request(name: &'static str, seconds: u64, run: fn(&mut Figures) -> Verdict) -> Check {
+    Check {
+        name,
+        deadline: Duration::from_secs(seconds),
+        run,
+        is_default: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_checks_share_a_name() {
+        for (index, check) in TABLE.iter().enumerate() {
+            assert!(
+                TABLE[..index].iter().all(|other| other.name != check.name),
+                "{}",
+                check.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_smoke_set_names_checks_that_exist() {
+        assert!(SMOKE.iter().all(|name| by_name(name).is_some()));
+    }
+}

@@ -1,0 +1,293 @@
+//! The setting of one whole-machine test: which kernel, under what, on which machine.
+
+mod stage;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qemu::{Bench, Clock, Emulator, Error, Kernel, Payload};
+
+use crate::loud::skip;
+use crate::rom::{Flaw, Rom};
+
+/// What every guest kernel is told: a console, no waiting after a panic, that programs may map
+/// what is not the kernel's own memory (the attack on Bouncer's memory needs it), and to trust the
+/// timer (it is given 40 ms of real time to show itself, which a busy host may not grant).
+const COMMAND_LINE: &str =
+    "console=ttyS0 earlyprintk=serial,ttyS0,115200 panic=-1 iomem=relaxed no_timer_check";
+
+/// How long a machine may take from QEMU's start to its end; a multiple of what an emulator needs
+/// on two busy cores.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What stands between the firmware and the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Front {
+    /// GRUB, then Bouncer.
+    Bouncer,
+    /// Nothing at all.
+    Nothing,
+    /// GRUB, as with Bouncer, but without it.
+    Loader,
+}
+
+/// A machine to be, built up by a test; [`Scene::play`] lets it live.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    bench: Bench,
+    name: String,
+    front: Front,
+    emulator: Emulator,
+    kernel: Kernel,
+    payload: Option<Payload>,
+    modules: Vec<String>,
+    checks: Vec<String>,
+    append: String,
+    whole_line: Option<String>,
+    words: String,
+    policy: Option<Vec<u8>>,
+    patience: Duration,
+    vcpus: u32,
+    memory_mib: u64,
+    cpu: String,
+    clock: Clock,
+    arguments: Vec<String>,
+}
+
+impl Scene {
+    /// A stock kernel under Bouncer on one processor; `name` is the test's own.
+    ///
+    /// # Panics
+    /// If nothing has been prepared: says which command does it.
+    #[must_use]
+    pub fn bouncer(name: &str) -> Self {
+        Self::behind(Front::Bouncer, name)
+    }
+
+    /// The same without Bouncer, started by QEMU itself: for tests of the tests.
+    ///
+    /// # Panics
+    /// As [`Scene::bouncer`].
+    #[must_use]
+    pub fn native(name: &str) -> Self {
+        Self::behind(Front::Nothing, name)
+    }
+
+    /// The same without Bouncer, started by the same boot loader: for comparisons.
+    ///
+    /// # Panics
+    /// As [`Scene::bouncer`].
+    #[must_use]
+    pub fn native_from_loader(name: &str) -> Self {
+        Self::behind(Front::Loader, name)
+    }
+
+    fn behind(front: Front, name: &str) -> Self {
+        let bench = demand(Bench::load());
+        Self {
+            emulator: demand(bench.emulator()).clone(),
+            kernel: demand(bench.kernel()).clone(),
+            bench,
+            name: name.into(),
+            front,
+            payload: None,
+            modules: Vec::new(),
+            checks: Vec::new(),
+            append: COMMAND_LINE.into(),
+            whole_line: None,
+            words: String::new(),
+            policy: None,
+            patience: PATIENCE,
+            vcpus: 1,
+            memory_mib: 1024,
+            cpu: "max".into(),
+            clock: Clock::Host,
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Runs these checks of the guest instead of its default set.
+    #[must_use]
+    pub fn checks(mut self, names: &[&str]) -> Self {
+        self.checks
+            .extend(names.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
+    /// Loads these kernel modules first, with what they need.
+    #[must_use]
+    pub fn modules(mut self, names: &[&str]) -> Self {
+        self.modules
+            .extend(names.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
+    /// Adds words to the kernel's command line.
+    #[must_use]
+    pub fn append(mut self, words: &str) -> Self {
+        self.append.push(' ');
+        self.append.push_str(words);
+        self
+    }
+
+    /// Gives the payload these words as its whole command line.
+    #[must_use]
+    pub fn command_line(mut self, words: &str) -> Self {
+        self.whole_line = Some(words.into());
+        self
+    }
+
+    /// Sets the number of processors, and tells the guest to expect them.
+    #[must_use]
+    pub fn processors(mut self, count: u32) -> Self {
+        self.vcpus = count;
+        self
+    }
+
+    /// Sets the memory, in MiB.
+    #[must_use]
+    pub fn memory_mib(mut self, mebibytes: u64) -> Self {
+        self.memory_mib = mebibytes;
+        self
+    }
+
+    /// Sets the processor model, in QEMU's words.
+    #[must_use]
+    pub fn cpu(mut self, model: &str) -> Self {
+        self.cpu = model.into();
+        self
+    }
+
+    /// Sets how virtual time passes.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Gives Bouncer these words on its own command line.
+    #[must_use]
+    pub fn words(mut self, words: &str) -> Self {
+        self.words = words.into();
+        self
+    }
+
+    /// Gives Bouncer this policy.
+    #[must_use]
+    pub fn policy(mut self, policy: impl Into<Vec<u8>>) -> Self {
+        self.policy = Some(policy.into());
+        self
+    }
+
+    /// Boots this instead of a kernel with the test guest.
+    #[must_use]
+    pub fn payload(mut self, payload: Payload) -> Self {
+        self.payload = Some(payload);
+        self
+    }
+
+    /// Adds arguments for QEMU.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Points the attack on Bouncer's memory at a ROM of ones instead, with a flaw if asked for.
+    ///
+    /// # Panics
+    /// If the ROM cannot be written.
+    #[must_use]
+    pub fn rehearsal(self, flaw: Option<Flaw>) -> Self {
+        let rom = Rom::of_ones(&self.emulator, self.file("ones.rom"), flaw);
+        let [option, file] = rom.arguments();
+        self.arguments(&[&option, &file]).append(&rom.rehearsal())
+    }
+
+    /// Sets how long the machine may take.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Uses the first QEMU whose version begins with `version`, such as `7.2`; `None`, with a
+    /// loud word, if this machine has none.
+    #[must_use]
+    pub fn emulator(mut self, version: &str) -> Option<Self> {
+        let emulators = &self.bench.emulators;
+        let wanted = format!("{version}.");
+        match emulators
+            .iter()
+            .find(|one| format!("{}.", one.version).starts_with(&wanted))
+        {
+            Some(emulator) => {
+                self.emulator = emulator.clone();
+                Some(self)
+            }
+            None => {
+                let there: Vec<_> = emulators
+                    .iter()
+                    .map(|one| one.version.to_string())
+                    .collect();
+                skip(
+                    &self.name,
+                    &format!("no QEMU {version} here, only {}", there.join(", ")),
+                );
+                None
+            }
+        }
+    }
+
+    /// Uses the first kernel whose release begins with `release`, such as `6.12`; `None`, with a
+    /// loud word, if this machine has none.
+    #[must_use]
+    pub fn kernel(mut self, release: &str) -> Option<Self> {
+        let kernels = &self.bench.kernels;
+        let wanted = format!("{release}.");
+        match kernels.iter().find(|one| one.release.starts_with(&wanted)) {
+            Some(kernel) => {
+                self.kernel = kernel.clone();
+                Some(self)
+            }
+            None => {
+                let there: Vec<_> = kernels.iter().map(|one| one.release.as_str()).collect();
+                skip(
+                    &self.name,
+                    &format!("no kernel {release} here, only {}", there.join(", ")),
+                );
+                None
+            }
+        }
+    }
+
+    /// The kernel image that boots unless a [`Scene::payload`] is given.
+    #[must_use]
+    pub fn kernel_image(&self) -> &Path {
+        &self.kernel.image
+    }
+
+    /// Bouncer's own bootable image.
+    ///
+    /// # Panics
+    /// If it has not been built.
+    #[must_use]
+    pub fn bouncer_image(&self) -> &Path {
+        demand(self.bench.bouncer())
+    }
+
+    /// A file of this test, in a directory that outlives it.
+    ///
+    /// # Panics
+    /// If the directory cannot be made.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        demand(self.bench.scratch(&self.name)).join(name)
+    }
+}
+
+/// The value, or the end of the test with the error's own sentence.
+fn demand<T>(result: Result<T, Error>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}

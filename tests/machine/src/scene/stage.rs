@@ -1,0 +1,140 @@
+//! From the setting to the outcome: files, a disc, a machine, its life.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use qemu::{Boot, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Session, Symbols};
+
+use super::{Front, Scene, demand};
+
+impl Scene {
+    /// The initial file system of the test guest, as this scene has it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn initial_file_system(&self) -> PathBuf {
+        let modules = self.modules.iter().cloned();
+        let initramfs = Initramfs::new(&self.bench.guest_init)
+            .modules(&self.kernel, modules)
+            .checks(self.checks.iter().cloned());
+        let written = demand(initramfs.write(&self.file("initrd.new")));
+        keep_if_equal(&written, &self.file("initrd"))
+    }
+
+    /// Masters the disc of this scene and gives its path.
+    fn master(&self) -> PathBuf {
+        let usual = || Payload::linux(&self.kernel.image, &self.initial_file_system());
+        let payload = self.payload.clone().unwrap_or_else(usual);
+        let iso = match self.front {
+            Front::Bouncer => Iso::bouncer(self.bouncer_image(), payload),
+            Front::Loader | Front::Nothing => Iso::native(payload),
+        };
+        let iso = iso.append(self.line_for_payload()).words(&self.words);
+        let iso = self
+            .policy
+            .iter()
+            .fold(iso, |iso, policy| iso.policy(policy.as_slice()));
+        demand(iso.write(&self.file("disc.iso")))
+    }
+
+    /// Lets the machine live to its end or its deadline; what it said is kept beside its disc.
+    ///
+    /// # Panics
+    /// If the machine cannot be built or started.
+    #[must_use]
+    pub fn play(&self) -> Outcome {
+        let mut outcome = demand(Session::start(&self.machine())).run_to_end(self.patience);
+        self.name_frames(&mut outcome);
+        self.keep(&outcome);
+        outcome
+    }
+
+    /// Starts the machine and waits for a line with `text` on Bouncer's console; then lets it go on
+    /// for as long as `after` and gives that line and what became of the machine.
+    ///
+    /// # Panics
+    /// If the machine cannot be started, or ends or runs late without the line.
+    #[must_use]
+    pub fn play_until_bouncer_says(&self, text: &str, after: Duration) -> (Line, Outcome) {
+        let began = Instant::now();
+        let mut session = demand(Session::start(&self.machine()));
+        match session.wait_for(Port::Bouncer, text, self.patience) {
+            Ok(line) => {
+                let outcome = session.run_to_end(began.elapsed() + after);
+                self.keep(&outcome);
+                (line, outcome)
+            }
+            Err(error) => {
+                let outcome = session.run_to_end(Duration::ZERO);
+                self.keep(&outcome);
+                panic!("{}: {error}\n{outcome}", self.name)
+            }
+        }
+    }
+
+    fn machine(&self) -> Machine {
+        let mut machine = Machine::new(self.emulator.clone(), self.boot())
+            .vcpus(self.vcpus)
+            .memory_mib(self.memory_mib)
+            .arguments(self.arguments.iter().cloned());
+        machine.cpu.clone_from(&self.cpu);
+        machine.clock = self.clock;
+        machine
+    }
+
+    fn boot(&self) -> Boot {
+        match self.front {
+            Front::Nothing => Boot::Linux {
+                kernel: self.kernel.image.clone(),
+                initrd: self.initial_file_system(),
+                append: self.line_for_payload(),
+            },
+            Front::Bouncer | Front::Loader => Boot::Iso(self.master()),
+        }
+    }
+
+    fn line_for_payload(&self) -> String {
+        let usual = || format!("{} bouncer.cpus={}", self.append, self.vcpus);
+        self.whole_line.clone().unwrap_or_else(usual)
+    }
+
+    /// Puts names to the addresses in Bouncer's last words.
+    fn name_frames(&self, outcome: &mut Outcome) {
+        if let (false, Some(bouncer)) = (outcome.report.frames.is_empty(), &self.bench.bouncer) {
+            let symbols = demand(Symbols::load(&bouncer.symbols));
+            outcome.report.symbolise(&symbols);
+        }
+    }
+
+    /// Keeps what the ports said, for whoever has to find out why.
+    fn keep(&self, outcome: &Outcome) {
+        let channels = [
+            ("console", &outcome.console),
+            ("guest", &outcome.guest),
+            ("bouncer", &outcome.bouncer),
+        ];
+        for (name, lines) in channels {
+            let text: String = lines
+                .iter()
+                .map(|line| format!("{:9.3} {}\n", line.at.as_secs_f64(), line.text))
+                .collect();
+            // Only for reading afterwards: the outcome itself is judged from memory.
+            let _ = fs::write(self.file(&format!("{name}.log")), text);
+        }
+    }
+}
+
+/// Puts `new` in the place of `old` unless they are equal: a disc is mastered anew only for a new
+/// file.
+fn keep_if_equal(new: &Path, old: &Path) -> PathBuf {
+    let is_equal = fs::read(old).is_ok_and(|bytes| fs::read(new).is_ok_and(|new| new == bytes));
+    let outcome = if is_equal {
+        fs::remove_file(new)
+    } else {
+        fs::rename(new, old)
+    };
+    outcome.unwrap_or_else(|error| panic!("{}: {error}", old.display()));
+    old.to_path_buf()
+}

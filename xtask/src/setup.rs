@@ -1,0 +1,94 @@
+//! Gets what a command needs and the machine lacks.
+//!
+//! Owns the list of needs and the decision what to do about each; [`packages`] talks to the system's package
+//! manager, [`archive`] to Debian's archive without touching the system.
+
+mod archive;
+mod distribution;
+mod emulators;
+mod kernels;
+mod lock;
+mod packages;
+mod targets;
+
+use clap::Args;
+
+use crate::progress::say;
+use crate::stop::Stop;
+
+pub(crate) use emulators::{all as all_emulators, choose as choose_emulator};
+pub(crate) use kernels::{Choice as KernelChoice, fetch as fetch_kernel, stock as stock_kernel};
+pub(crate) use targets::Target;
+
+/// What `cargo xtask setup` is told.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Gets the second kernel (6.12), too
+    #[arg(long)]
+    all: bool,
+}
+
+/// Something a command cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// An emulator.
+    Qemu,
+    /// What masters a disc.
+    Disc,
+    /// What unpacks Debian packages and their compressed modules.
+    Unpacking,
+    /// A target of the Rust toolchain.
+    Rust(Target),
+}
+
+/// Everything any command needs.
+pub(crate) const ALL: [Need; 5] = [
+    Need::Qemu,
+    Need::Disc,
+    Need::Unpacking,
+    Need::Rust(Target::BareMetal),
+    Need::Rust(Target::Guest),
+];
+
+/// Gets everything in `needs` that is not there.
+///
+/// # Errors
+/// [`Stop::Unready`] with the commands to type, where this machine must be set up by hand.
+pub(crate) fn meet(needs: &[Need]) -> Result<(), Stop> {
+    let _alone = lock::take()?;
+    packages::install(needs)?;
+    for need in needs {
+        if let Need::Rust(target) = need {
+            targets::add(*target)?;
+        }
+    }
+    Ok(())
+}
+
+/// `cargo xtask setup`.
+pub(crate) fn run(options: &Options) -> Result<(), Stop> {
+    meet(&ALL)?;
+    targets::add(Target::Uefi)?;
+    for emulator in all_emulators()? {
+        say(&format!(
+            "QEMU {} at {}",
+            emulator.version,
+            emulator.program.display()
+        ));
+    }
+    let releases: &[&str] = if options.all {
+        &["6.1", "6.12"]
+    } else {
+        &["6.1"]
+    };
+    for release in releases {
+        let kernel = stock_kernel(release)?;
+        say(&format!(
+            "kernel {} at {}",
+            kernel.release,
+            kernel.image.display()
+        ));
+    }
+    say("everything is there");
+    Ok(())
+}
