@@ -16,8 +16,8 @@ use processor::lvt;
 
 use crate::backend::{Backend, State};
 use crate::console::say;
+use crate::cpu::apic;
 use crate::cpu::area::Area;
-use crate::cpu::{apic, instructions};
 use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
@@ -40,7 +40,7 @@ pub(crate) enum Failure {
 pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure> {
     let (machine, area) = (runner.machine, runner.area);
     let state = runner.cpu.state();
-    let paging = paging_of(&state);
+    let paging = paging_of(&state, machine.physical_width);
     let mut vcpu = Emulated {
         machine,
         area,
@@ -56,7 +56,7 @@ pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure>
 pub(crate) fn current_len<B: Backend>(runner: &mut Runner<B>) -> Option<u8> {
     let (machine, area) = (runner.machine, runner.area);
     let state = runner.cpu.state();
-    let paging = paging_of(&state);
+    let paging = paging_of(&state, machine.physical_width);
     let (bytes, bits) = Emulated {
         machine,
         area,
@@ -77,7 +77,7 @@ struct Emulated<'a> {
     state: State<'a>,
 }
 
-fn paging_of(state: &State<'_>) -> Paging {
+fn paging_of(state: &State<'_>, physical_width: u32) -> Paging {
     Paging {
         cr0: state.cr0,
         cr3: state.cr3,
@@ -89,8 +89,7 @@ fn paging_of(state: &State<'_>) -> Paging {
         } else {
             Privilege::Supervisor
         },
-        // CPUID 8000_0008h, EAX[7:0].
-        physical_bits: instructions::cpuid(0x8000_0008, 0).eax as u8,
+        physical_bits: physical_width as u8,
     }
 }
 

@@ -40,8 +40,8 @@ pub(crate) struct Machine {
     pub(crate) io_apics: IoApics,
     /// What the keyboard controller waits for.
     pub(crate) keyboard: TicketMutex<Keyboard>,
-    /// Bits of an address that Bouncer's own tables map.
-    pub(crate) mapped_width: u32,
+    /// Bits of a physical address, asked of the processor once: under another hypervisor CPUID is dear.
+    pub(crate) physical_width: u32,
     /// Every processor's area, in the order of their numbers.
     pub(crate) areas: Vec<&'static Area, MAX_PROCESSORS>,
     /// Where the first area begins.
@@ -69,7 +69,7 @@ impl Machine {
     /// Whether Bouncer's own tables map every byte of `range`, and the guest's do, too.
     pub(crate) fn is_mapped(&self, range: ByteRange<Hpa>) -> bool {
         let last = Gpa::new(range.last().raw());
-        last.raw() >> self.mapped_width == 0
+        last.raw() >> mappings::mapped_width(self.physical_width) == 0
             && !mappings::message_window().is_some_and(|window| window.contains(last))
     }
 

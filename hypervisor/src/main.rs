@@ -115,7 +115,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
         power: found.power,
         io_apics: found.io_apics,
         keyboard: TicketMutex::new(Keyboard::default()),
-        mapped_width: mappings::mapped_width(),
+        physical_width: mappings::physical_width(),
         shared,
         areas,
         apic_ids: found.apic_ids,

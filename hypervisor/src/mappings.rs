@@ -69,7 +69,8 @@ pub(crate) fn own(
     areas: &[&'static Area],
     frames: &mut OwnFrames,
 ) -> Result<Root, Refusal> {
-    let (width, largest) = (mapped_width(), geometry().1);
+    let (width, largest) = geometry();
+    let width = mapped_width(width);
     let mut draft = Draft::new(HostPaging::new(Depth::Four, width, largest), frames)?;
     let mut map = |start: u64, len: u64, access| -> Result<(), Refusal> {
         let range = ByteRange::new(Hva::new(start), len).ok_or(Refusal::Memory)?;
@@ -102,9 +103,14 @@ pub(crate) fn message_window() -> Option<ByteRange<Gpa>> {
     ByteRange::inclusive(Gpa::new(0xfee0_1000), Gpa::new(0xfeef_ffff))
 }
 
-/// Bits of an address that Bouncer's own tables map.
-pub(crate) fn mapped_width() -> u32 {
-    geometry().0.min(LOWER_HALF)
+/// Bits of a physical address.
+pub(crate) fn physical_width() -> u32 {
+    geometry().0
+}
+
+/// Bits of an address that Bouncer's own tables map, of so many of a physical one.
+pub(crate) fn mapped_width(physical_width: u32) -> u32 {
+    physical_width.min(LOWER_HALF)
 }
 
 /// Builds the guest's nested tables: everything one to one but Bouncer's own memory and the window for
