@@ -25,6 +25,11 @@ pub enum Fault {
         /// Where reading met the hole.
         offset: u32,
     },
+    /// The memory does not take a change `offset` bytes into the table.
+    Unwritable {
+        /// Where writing met the hole.
+        offset: u32,
+    },
     /// Another signature is there.
     Signature {
         /// The four bytes found.
@@ -113,6 +118,9 @@ impl fmt::Display for AcpiError {
         match fault {
             Fault::Unreadable { offset } => {
                 write!(f, "there is no memory to read at offset {offset:#x}")
+            }
+            Fault::Unwritable { offset } => {
+                write!(f, "the memory at offset {offset:#x} cannot be changed")
             }
             Fault::Signature { found } => {
                 write!(f, "expected signature {table} at offset 0, found {found}")

@@ -13,6 +13,7 @@
 mod bytes;
 mod error;
 mod fadt;
+mod hide;
 mod madt;
 mod mcfg;
 mod rsdp;
@@ -26,6 +27,7 @@ mod q35;
 
 pub use error::{AcpiError, Fault, Field};
 pub use fadt::{AddressSpace, Fadt, PmTimer, Register, Reset};
+pub use hide::hide;
 pub use madt::{
     InterruptFlags, IoApic, LocalNmi, Madt, MadtEntry, NmiSource, Processor, SourceOverride,
 };

@@ -5,7 +5,7 @@
 
 extern crate std;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::vec::Vec;
 
 use memory::{ByteRange, Gpa, GuestMemory, Hole};
@@ -117,7 +117,7 @@ pub(crate) const DSDT_AT: u64 = 0xffe_0040;
 /// Memory that is there only where something was put, and counts what is fetched.
 #[derive(Default, Debug)]
 pub(crate) struct Memory {
-    pieces: Vec<(u64, Vec<u8>)>,
+    pieces: RefCell<Vec<(u64, Vec<u8>)>>,
     fetched: Cell<usize>,
 }
 
@@ -138,8 +138,9 @@ impl Memory {
 
     /// The same memory with `bytes` at `at`, in place of what was put at `at` before.
     pub(crate) fn with(mut self, at: u64, bytes: &[u8]) -> Self {
-        self.pieces.retain(|(start, _)| *start != at);
-        self.pieces.push((at, bytes.to_vec()));
+        let pieces = self.pieces.get_mut();
+        pieces.retain(|(start, _)| *start != at);
+        pieces.push((at, bytes.to_vec()));
         self
     }
 
@@ -154,7 +155,7 @@ impl GuestMemory for Memory {
         let Some(wanted) = ByteRange::new(at, to.len() as u64) else {
             return Ok(());
         };
-        for (start, bytes) in &self.pieces {
+        for (start, bytes) in self.pieces.borrow().iter() {
             let Some(offset) = at.raw().checked_sub(*start) else {
                 continue;
             };
@@ -169,7 +170,20 @@ impl GuestMemory for Memory {
     }
 
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
-        ByteRange::new(at, from.len() as u64).map_or(Ok(()), |range| Err(Hole(range)))
+        let Some(wanted) = ByteRange::new(at, from.len() as u64) else {
+            return Ok(());
+        };
+        for (start, bytes) in self.pieces.borrow_mut().iter_mut() {
+            let Some(offset) = at.raw().checked_sub(*start) else {
+                continue;
+            };
+            let to = bytes.get_mut(offset as usize..).unwrap_or(&mut []);
+            if let Some(to) = to.get_mut(..from.len()) {
+                to.copy_from_slice(from);
+                return Ok(());
+            }
+        }
+        Err(Hole(wanted))
     }
 }
 

@@ -12,9 +12,12 @@ use crate::handoff::Handoff;
 /// Each processor's stack, control blocks and saved state.
 pub const PER_CPU_BYTES: u64 = 64 * 1024;
 
-/// Table pages beyond the two identity maps: the pieces of split large pages, VT-d's root and
-/// context tables, and the levels above the counted ones.
-pub const SLACK_FRAMES: u64 = 64;
+/// Table pages beyond the two identity maps: the pieces of split large pages and the levels above
+/// the counted ones; VT-d's root, context, interrupt and second-stage tables.
+pub const SLACK_FRAMES: u64 = 192;
+
+/// What the model of the machine's devices takes, the shadows of their MSI-X tables with it.
+pub const DEVICES_BYTES: u64 = 768 * 1024;
 
 /// The memory is a whole number of these, so that one large page never holds both ours and the
 /// guest's.
@@ -121,6 +124,7 @@ fn layout(needs: Needs) -> Option<Reservation> {
     let total = free
         .checked_add(u64::from(needs.cpus) * PER_CPU_BYTES)?
         .checked_add(table_frames * PAGE_SIZE)?
+        .checked_add(DEVICES_BYTES)?
         .checked_next_multiple_of(LARGE_PAGE)?;
     Some(Reservation {
         total,

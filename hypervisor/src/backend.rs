@@ -25,6 +25,9 @@ pub(crate) trait Backend: Sized {
     /// Runs the guest until something happens. NMIs that came meanwhile have been taken.
     fn run(&mut self) -> Exit;
 
+    /// Forgets what the processor knows of the guest's nested tables before the next entry.
+    fn forget_translations(&mut self);
+
     /// Sleeps outside the guest until the next NMI.
     fn sleep(&mut self);
 

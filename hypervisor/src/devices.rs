@@ -1,26 +1,17 @@
 //! The devices of the machine and what the policy says of each.
-//!
-//! Read once at boot, while no guest runs.
 
-// UNSAFETY: reads configuration space where the firmware says it is mapped.
+// UNSAFETY: takes the policy's text from where the loader put it.
 #![expect(unsafe_code)]
 
 use boot::handoff::Handoff;
 use heapless::Vec;
 use pci::topology::{Identity, MAX_HOPS};
-use pci::{Address, ConfigSpace, Ecam, FunctionId, Register, Topology, Width};
-use policy::{ClassCode, Device, Hop, Place, Policy};
+use pci::{Address, FunctionId, Topology};
+use policy::{ClassCode, Device, Hop, Place, Policy, Verdict};
 
 use crate::console::{Console, say};
+use crate::fabric::{MAX_FUNCTIONS, Space};
 use crate::refusal::Refusal;
-
-/// Functions of a machine at most.
-const MAX_FUNCTIONS: usize = 256;
-/// Windows into configuration space at most.
-pub(crate) const MAX_WINDOWS: usize = 4;
-
-/// Windows into configuration space that the firmware names.
-pub(crate) type Windows = Vec<Ecam, MAX_WINDOWS>;
 
 /// Reads the policy that the loader brought; without one, every device is untrusted.
 pub(crate) fn policy(handoff: &'static Handoff) -> Result<Policy, Refusal> {
@@ -40,35 +31,67 @@ pub(crate) fn policy(handoff: &'static Handoff) -> Result<Policy, Refusal> {
     })
 }
 
-/// Prints the table: where each device sits, what it says of itself, and which line of the policy
-/// decides.
-pub(crate) fn describe(policy: &Policy, windows: &Windows) {
-    let mut topology = Topology::<MAX_FUNCTIONS>::new();
-    for window in windows {
-        let space = Mapped { window };
-        // More functions than there is room for: those found are listed, and the rest is named.
-        if let Err(full) = topology.scan(&space, window.segment(), window.first_bus()) {
+/// Finds the functions of the machine.
+pub(crate) fn scan(space: &Space) -> Topology<MAX_FUNCTIONS> {
+    let mut topology = Topology::new();
+    for (segment, bus) in space.roots() {
+        // More functions than there is room for: those found are guarded, and the rest is hidden.
+        if let Err(full) = topology.scan(space, segment, bus) {
             say!(
-                "more than {MAX_FUNCTIONS} PCI functions: {} and others are not listed",
+                "more than {MAX_FUNCTIONS} PCI functions: {} and others are hidden from the guest",
                 full.at
             );
         }
     }
-    let found: Vec<Found, MAX_FUNCTIONS> = topology
+    topology
+}
+
+/// What the policy says of `id`: the strictest verdict on any function whose requests cannot be told
+/// from its own.
+pub(crate) fn verdict<'p>(
+    policy: &'p Policy,
+    topology: &Topology<MAX_FUNCTIONS>,
+    id: FunctionId,
+) -> Option<Verdict<'p>> {
+    let own = policy.verdict(&Found::new(topology, id)?.device());
+    let alias = topology.alias(id);
+    let shared = topology.functions().filter(|(other, _)| {
+        *other != id
+            && topology.alias(*other) == alias
+            && topology.segment(*other) == topology.segment(id)
+    });
+    let verdicts = shared.filter_map(|(other, _)| {
+        let found = Found::new(topology, other)?;
+        Some(policy.verdict(&found.device()))
+    });
+    Some(verdicts.fold(own, Verdict::shared_with))
+}
+
+/// Prints the table: where each device sits, what it says of itself, which line of the policy
+/// decides, and what it really gets.
+pub(crate) fn describe(
+    policy: &Policy,
+    topology: &Topology<MAX_FUNCTIONS>,
+    protection: impl Fn(FunctionId) -> &'static str,
+) {
+    let found: Vec<(FunctionId, Found), MAX_FUNCTIONS> = topology
         .functions()
-        .filter_map(|(id, _)| Found::new(&topology, id))
+        .filter_map(|(id, _)| Some((id, Found::new(topology, id)?)))
         .collect();
-    let devices: Vec<Device<'_>, MAX_FUNCTIONS> = found.iter().map(Found::device).collect();
+    let devices: Vec<Device<'_>, MAX_FUNCTIONS> =
+        found.iter().map(|(_, found)| found.device()).collect();
     // The console does not fail: a port that takes no bytes loses them.
     let _ = policy::explain::devices(policy, &devices, &mut Console);
-    for (found, device) in found.iter().zip(&devices) {
-        let verdict = policy.verdict(device);
-        say!(
-            "@device bdf={} trust={} mediator=none protection=none rule=\"{}\"",
-            found.at,
-            verdict.trust,
-            verdict.rule
-        );
+    for (id, found) in &found {
+        if let Some(verdict) = verdict(policy, topology, *id) {
+            say!(
+                "@device bdf={} trust={} mediator=none protection={} rule=\"{}\"",
+                found.at,
+                verdict.trust,
+                protection(*id),
+                verdict.rule
+            );
+        }
     }
 }
 
@@ -105,34 +128,5 @@ impl Found {
             vendor: self.identity.vendor,
             device: self.identity.device,
         }
-    }
-}
-
-/// Configuration space behind a window that the firmware names.
-struct Mapped<'a> {
-    window: &'a Ecam,
-}
-
-impl ConfigSpace for Mapped<'_> {
-    fn read(&self, at: Address, register: Register) -> u32 {
-        let place = (at.segment == self.window.segment())
-            .then(|| self.window.address_of(at.bdf, register))
-            .flatten();
-        let Some(place) = place else {
-            return register.width().mask();
-        };
-        // SAFETY: the firmware says that configuration space is mapped there, below 4 GiB, where
-        // the loader mapped everything; reading it changes nothing.
-        unsafe {
-            match register.width() {
-                Width::Byte => u32::from((place.raw() as *const u8).read_volatile()),
-                Width::Word => u32::from((place.raw() as *const u16).read_volatile()),
-                Width::Dword => (place.raw() as *const u32).read_volatile(),
-            }
-        }
-    }
-
-    fn write(&mut self, _: Address, _: Register, _: u32) {
-        unreachable!("describing devices writes no configuration space");
     }
 }

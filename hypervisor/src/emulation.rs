@@ -119,7 +119,7 @@ impl Emulated<'_> {
     }
 
     fn place(&self, range: ByteRange<Gpa>) -> Place {
-        if range.overlaps(&self.machine.own) {
+        if self.machine.hidden.iter().any(|own| range.overlaps(own)) {
             return Place::Hidden;
         }
         if let Some(page) = apic::page()
@@ -130,11 +130,9 @@ impl Emulated<'_> {
                 offset: offset as u32,
             };
         }
-        if let Some(page) = self
-            .machine
-            .io_apics
-            .iter()
-            .find(|page| page.overlaps(&range))
+        let mut pages = self.machine.io_apics.iter().map(|io_apic| io_apic.page);
+        if let Some(page) = pages.find(|page| page.overlaps(&range))
+            && self.machine.fabric.is_none()
         {
             let offset = range.start().page_offset() as u32;
             return Place::IoApic {
@@ -163,6 +161,7 @@ impl Emulated<'_> {
             Place::Nothing => to.fill(0xff),
             // SAFETY: the nested tables let the guest read the page itself.
             Place::IoApic { .. } => unsafe { physical::read_device(range.start().identity(), to) },
+            Place::Device if self.is_read_by_fabric(range, to) => {}
             // SAFETY: mapped, neither Bouncer's nor watched: the guest could make this access itself.
             Place::Device => unsafe { physical::read_device(range.start().identity(), to) },
         }
@@ -176,10 +175,21 @@ impl Emulated<'_> {
             Place::Hidden => hidden::report(self.area, range, Access::Write, *self.state.rip),
             Place::Nothing => {}
             Place::IoApic { page, offset } => io_apic::write_for_guest(page, offset, from),
+            Place::Device if self.is_written_by_fabric(range, from) => {}
             // SAFETY: as for reads.
             Place::Device => unsafe { physical::write_device(range.start().identity(), from) },
         }
         Ok(())
+    }
+
+    fn is_read_by_fabric(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
+        let fabric = self.machine.fabric;
+        fabric.is_some_and(|fabric| fabric.lock().read(range, to))
+    }
+
+    fn is_written_by_fabric(&self, range: ByteRange<Gpa>, from: &[u8]) -> bool {
+        let fabric = self.machine.fabric;
+        fabric.is_some_and(|fabric| fabric.lock().write(range, from))
     }
 
     /// SDM vol. 3A, 12.4.1.3: registers are accessed with aligned 32-bit accesses; others are

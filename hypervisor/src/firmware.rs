@@ -1,6 +1,6 @@
 //! What the firmware's ACPI tables say of the machine, read before there is a guest.
 
-// UNSAFETY: reads physical memory at addresses that the tables name.
+// UNSAFETY: reads and writes physical memory at addresses that the tables name.
 #![expect(unsafe_code)]
 
 use acpi::{Fadt, Madt, Mcfg, Rsdp, Signature, Tables, find_sleep_states};
@@ -11,8 +11,9 @@ use pci::Ecam;
 use processor::power::Power;
 
 use crate::cpu::timer::Timer;
-use crate::devices::{MAX_WINDOWS, Windows};
-use crate::machine::{IoApics, MAX_PROCESSORS};
+use crate::fabric::{MAX_WINDOWS, Windows};
+use crate::machine::{IoApic, IoApics, MAX_PROCESSORS};
+use crate::own::OwnFrames;
 use crate::refusal::Refusal;
 
 /// Room for the largest MADT and FADT: 64 processors take less than 2 KiB.
@@ -63,7 +64,11 @@ pub(crate) fn read(handoff: &Handoff) -> Result<Found, Refusal> {
     for io_apic in enabled.io_apics() {
         let page = io_apic.base.raw() & !(PAGE_SIZE - 1);
         let page = ByteRange::new(Gpa::new(page), PAGE_SIZE).ok_or(Refusal::Memory)?;
-        io_apics.push(page).map_err(|_| Refusal::IoApics)?;
+        let io_apic = IoApic {
+            id: io_apic.id,
+            page,
+        };
+        io_apics.push(io_apic).map_err(|_| Refusal::IoApics)?;
     }
 
     let fadt = tables
@@ -109,6 +114,32 @@ pub(crate) fn read(handoff: &Handoff) -> Result<Found, Refusal> {
     })
 }
 
+/// Copies the table of the remapping hardware, if there is one, into Bouncer's own memory.
+pub(crate) fn dmar(
+    handoff: &Handoff,
+    frames: &mut OwnFrames,
+) -> Result<Option<&'static [u8]>, Refusal> {
+    let memory = Mapped;
+    let rsdp = Rsdp::read(&memory, Gpa::new(handoff.rsdp))?;
+    let tables = Tables::open(&memory, &rsdp)?;
+    let Some(table) = tables.find(Signature::DMAR)? else {
+        return Ok(None);
+    };
+    let bytes = u64::from(table.length).next_multiple_of(PAGE_SIZE);
+    let place = frames.take_run(bytes)?.raw() as *mut u8;
+    // SAFETY: the run was just taken, zeroed, and is nobody else's, ever.
+    let copy = unsafe { core::slice::from_raw_parts_mut(place, bytes as usize) };
+    Ok(Some(table.copy(&memory, copy)?.bytes()))
+}
+
+/// Takes the table of the remapping hardware away from the guest, to whom it does not belong.
+pub(crate) fn hide_dmar(handoff: &Handoff) -> Result<(), Refusal> {
+    let memory = Mapped;
+    let rsdp = Rsdp::read(&memory, Gpa::new(handoff.rsdp))?;
+    acpi::hide(&memory, &rsdp, Signature::DMAR)?;
+    Ok(())
+}
+
 /// All memory that the loader mapped. There is no guest yet: whoever wrote it is the firmware.
 struct Mapped;
 
@@ -128,9 +159,17 @@ impl GuestMemory for Mapped {
     }
 
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
-        match ByteRange::new(at, from.len() as u64) {
-            Some(range) => Err(Hole(range)),
-            None => Ok(()),
+        let Some(range) = ByteRange::new(at, from.len() as u64) else {
+            return Ok(());
+        };
+        if range.last().raw() >= MAPPED {
+            return Err(Hole(range));
         }
+        for (index, byte) in from.iter().enumerate() {
+            // SAFETY: mapped one to one by the loader. Only ACPI tables are written (`hide_dmar`),
+            // which are the guest's and no object of ours.
+            unsafe { (at.raw() as *mut u8).add(index).write_volatile(*byte) };
+        }
+        Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! What all processors know of the machine, fixed before the guest starts.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use boot::handoff::Handoff;
 use boot::memory_map::{Region, RegionKind};
 use heapless::Vec;
-use memory::{ByteRange, Gpa, Hpa};
+use memory::{ByteRange, Gpa, Hpa, TimedOut};
 use processor::Reason;
 use processor::legacy::Keyboard;
 use processor::power::Power;
@@ -13,16 +15,31 @@ use spin::mutex::TicketMutex;
 use crate::backend::Shared;
 use crate::cpu::area::Area;
 use crate::cpu::timer::Timer;
-use crate::mappings;
+use crate::{fabric, mappings, run};
 
 /// Processors Bouncer runs on at most.
 pub(crate) const MAX_PROCESSORS: usize = boot::reservation::MAX_CPUS as usize;
 
-/// Pages of I/O APICs, of which machines have up to a dozen.
-pub(crate) type IoApics = Vec<ByteRange<Gpa>, 16>;
+/// One I/O APIC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IoApic {
+    /// The number by which other tables name it.
+    pub(crate) id: u8,
+    /// The page its registers are in.
+    pub(crate) page: ByteRange<Gpa>,
+}
+
+/// The I/O APICs, of which machines have up to a dozen.
+pub(crate) type IoApics = Vec<IoApic, 16>;
+
+/// Ranges that the guest never reaches.
+pub(crate) type Hidden = Vec<ByteRange<Gpa>, 40>;
 
 /// The one machine; set before the other processors are raised.
 static MACHINE: Once<Machine> = Once::new();
+
+/// Counts the changes of the nested tables that processors must notice.
+pub(crate) static NESTED_TABLES: AtomicU64 = AtomicU64::new(0);
 
 /// What all processors know of the machine.
 pub(crate) struct Machine {
@@ -30,6 +47,10 @@ pub(crate) struct Machine {
     pub(crate) handoff: &'static Handoff,
     /// Bouncer's own memory.
     pub(crate) own: ByteRange<Gpa>,
+    /// That, and the registers of the remapping units where Bouncer owns them.
+    pub(crate) hidden: &'static Hidden,
+    /// What stands between the guest and its devices, where they are confined.
+    pub(crate) fabric: Option<&'static fabric::Shared>,
     /// Time before anything is calibrated.
     pub(crate) timer: Timer,
     /// Sleep and reset registers.
@@ -59,6 +80,23 @@ impl Machine {
     /// The machine, once it is published.
     pub(crate) fn published() -> Option<&'static Self> {
         MACHINE.get()
+    }
+
+    /// Makes every processor forget what it knows of the guest's nested tables before it goes on in
+    /// the guest.
+    pub(crate) fn forget_translations(&self) -> Result<(), TimedOut> {
+        /// Microseconds until a processor that was called has left the guest.
+        const PATIENCE: u32 = 4_000_000;
+        let wanted = NESTED_TABLES.fetch_add(1, Ordering::SeqCst) + 1;
+        let is_behind = |area: &&&'static Area| area.is_behind(wanted);
+        for area in self.areas.iter().filter(is_behind) {
+            run::call(area);
+        }
+        let done = || !self.areas.iter().any(|area| is_behind(&area));
+        self.timer
+            .wait_until(PATIENCE, done)
+            .then_some(())
+            .ok_or(TimedOut)
     }
 
     /// How often any processor left the guest for `reason`.

@@ -15,6 +15,7 @@ mod devices;
 mod emulation;
 mod epitaph;
 mod exits;
+mod fabric;
 mod firmware;
 mod hidden;
 mod io_apic;
@@ -32,6 +33,8 @@ use boot::handoff::{Handoff, Rehearsal};
 use boot::reservation::PER_CPU_BYTES;
 use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa};
+use pci::access::{ADDRESS_PORT, DATA_PORT};
+use policy::Policy;
 use processor::legacy::{self, Keyboard};
 use spin::mutex::TicketMutex;
 
@@ -40,7 +43,9 @@ use console::say;
 use cpu::area::{self, Area};
 use cpu::timer::TICKS_PER_SECOND;
 use cpu::{apic, startup};
-use machine::{MAX_PROCESSORS, Machine};
+use fabric::{Confinement, Needs, Space};
+use machine::{Hidden, MAX_PROCESSORS, Machine};
+use mappings::NestedMap;
 use own::OwnFrames;
 use refusal::{Refusal, refuse};
 use run::Runner;
@@ -81,8 +86,6 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
     Processor::check().map_err(Refusal::Missing)?;
     let policy = devices::policy(handoff)?;
     let found = firmware::read(handoff)?;
-    devices::describe(&policy, &found.windows);
-    say!("devices      not confined: this build does not drive the IOMMU, whatever the table says");
     check_ids(&found)?;
     let own = ByteRange::new(Gpa::new(handoff.own.base), handoff.own.len).ok_or(Refusal::Memory)?;
     let free = handoff.free.range().ok_or(Refusal::Memory)?;
@@ -101,16 +104,58 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
             .map_err(|_| Refusal::Processors { found: count })?;
     }
     let own_tables = mappings::own(handoff, &areas, &mut frames)?;
-    let ports = watched_ports(handoff, &found);
-    let shared = Shared {
-        nested_root: mappings::nested(own, &found.io_apics, &mut frames)?,
-        permission_maps: frames.take_run(svm::PERMISSION_BYTES as u64)?,
-    };
+    let permission_maps = frames.take_run(svm::PERMISSION_BYTES as u64)?;
+
+    // SAFETY: the firmware names the windows, and no guest runs that could use the ports.
+    let space = unsafe { Space::new(found.windows.clone()) };
+    let topology = devices::scan(&space);
+    let dmar = firmware::dmar(handoff, &mut frames)?;
+    let policy: &'static Policy = frames.keep(policy)?;
+    let confinement = fabric::plan(policy, dmar, &topology, found.timer)?;
+    let ports = watched_ports(handoff, &found, confinement.is_some());
     // SAFETY: the run was just taken.
-    unsafe { svm::fill_permission_maps(shared.permission_maps, &ports) };
+    unsafe { svm::fill_permission_maps(permission_maps, &ports) };
+
+    let hidden = hidden(own, confinement.as_ref()).ok_or(Refusal::Memory)?;
+    let hidden: &'static Hidden = frames.keep(hidden)?;
+    let mut holes: Hidden = hidden.clone();
+    holes.extend(mappings::message_window());
+    let traps = traps(&found, confinement.is_some());
+    let map = NestedMap::new(frames.keep(holes)?, traps, &mut frames)?;
+    let shared = Shared {
+        nested_root: map.root(),
+        permission_maps,
+    };
+    let (fabric, unused) = match confinement {
+        Some(confinement) => {
+            firmware::hide_dmar(handoff)?;
+            let needs = Needs {
+                handoff,
+                policy,
+                own,
+                space,
+                topology,
+                io_apics: found.io_apics.clone(),
+                timer: found.timer,
+                apic_id: apic::id(),
+                map,
+            };
+            let fabric = fabric::take_over(confinement, needs, frames)?;
+            let held = fabric.lock();
+            held.describe();
+            (Some(fabric), held.unused())
+        }
+        None => {
+            devices::describe(policy, &topology, |_| "none");
+            say!("@iommu units=0 enforcement=none");
+            (None, frames.untouched())
+        }
+    };
     let machine = Machine {
         handoff,
         own,
+        hidden,
+        fabric,
         timer: found.timer,
         power: found.power,
         io_apics: found.io_apics,
@@ -121,7 +166,6 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
         apic_ids: found.apic_ids,
         areas_at,
     };
-    let unused = frames.untouched();
     say!(
         "own memory   {} KiB at {}, of which {} KiB are unused",
         own.len() / 1024,
@@ -145,13 +189,40 @@ fn check_ids(found: &firmware::Found) -> Result<(), Refusal> {
     }
 }
 
-/// Ports that end or reset the machine, and Bouncer's own serial line.
-fn watched_ports(handoff: &Handoff, found: &firmware::Found) -> Vec<u16, 24> {
+/// What the guest never reaches.
+fn hidden(own: ByteRange<Gpa>, confinement: Option<&Confinement>) -> Option<Hidden> {
+    let mut hidden = Hidden::new();
+    hidden.push(own).ok()?;
+    for registers in confinement.iter().flat_map(|c| c.registers()) {
+        let (start, last) = (registers.start().raw(), registers.last().raw());
+        let range = ByteRange::inclusive(Gpa::new(start), Gpa::new(last))?;
+        hidden.push(range).ok()?;
+    }
+    Some(hidden)
+}
+
+/// Where the guest is stopped from the start: at stores to the I/O APICs, whose entries could stop
+/// processors; where devices are confined, at any access to those and to configuration space.
+fn traps(found: &firmware::Found, is_confined: bool) -> mappings::Traps {
+    let pages = found.io_apics.iter().map(|io_apic| io_apic.page);
+    if !is_confined {
+        return pages.map(mappings::on_stores).collect();
+    }
+    let windows = found.windows.iter().map(|window| window.range());
+    windows.chain(pages).map(mappings::on_any_access).collect()
+}
+
+/// Ports that end or reset the machine, Bouncer's own serial line, and configuration space where
+/// devices are confined.
+fn watched_ports(handoff: &Handoff, found: &firmware::Found, is_confined: bool) -> Vec<u16, 40> {
     /// Registers of a serial port.
     const SERIAL_PORTS: u16 = 8;
-    let mut ports: Vec<u16, 24> = found.power.ports().chain(legacy::PORTS).collect();
+    let mut ports: Vec<u16, 40> = found.power.ports().chain(legacy::PORTS).collect();
     if handoff.serial_port != 0 {
         ports.extend((0..SERIAL_PORTS).map(|offset| handoff.serial_port.wrapping_add(offset)));
+    }
+    if is_confined {
+        ports.extend(ADDRESS_PORT..DATA_PORT + 4);
     }
     ports
 }

@@ -7,17 +7,18 @@ use core::arch::asm;
 
 use boot::handoff::Handoff;
 use ept::{
-    Access, Depth, GuestMap, HostAttributes, HostPaging, Mtrrs, Npt, PatIndex, Plan, Trap, TrapKind,
+    Access, Depth, GuestMap, HostAttributes, HostPaging, MapError, Mtrrs, Npt, PatIndex, Plan,
+    Trap, TrapKind,
 };
 use heapless::Vec;
-use memory::{ByteRange, Gpa, Hpa, Hva, PAGE_SIZE};
-use paging::{Draft, PageSize};
+use memory::{ByteRange, Flush, Gpa, Hpa, Hva, PAGE_SIZE, TimedOut};
+use paging::{Change, Draft, PageSize};
 use raw_cpuid::CpuId;
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 
 use crate::cpu::apic;
 use crate::cpu::area::Area;
-use crate::machine::IoApics;
+use crate::machine::Machine;
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
 
@@ -113,26 +114,91 @@ pub(crate) fn mapped_width(physical_width: u32) -> u32 {
     physical_width.min(LOWER_HALF)
 }
 
-/// Builds the guest's nested tables: everything one to one but Bouncer's own memory and the window for
-/// messages. Stores to the local APIC's page and to the I/O APICs' stop the guest, because some of
-/// their registers start and stop processors.
-pub(crate) fn nested(
-    own: ByteRange<Gpa>,
-    io_apics: &IoApics,
-    frames: &mut OwnFrames,
-) -> Result<Hpa, Refusal> {
-    let (width, largest) = geometry();
-    let holes = [own, message_window().ok_or(Refusal::Memory)?];
-    let stores = |pages| Trap {
+/// The guest's nested tables: everything one to one but what is hidden from it, and stops where
+/// somebody has to look.
+#[derive(Debug)]
+pub(crate) struct NestedMap(GuestMap<'static, Npt>);
+
+/// Places at which the guest is stopped from the start.
+pub(crate) type Traps = Vec<Trap, 40>;
+
+impl NestedMap {
+    /// Builds the tables. `holes` are never mapped; at `traps` the guest is stopped, and at stores to
+    /// the local APIC's page, some of whose registers start and stop processors.
+    pub(crate) fn new(
+        holes: &'static [ByteRange<Gpa>],
+        mut traps: Traps,
+        frames: &mut OwnFrames,
+    ) -> Result<Self, Refusal> {
+        let (width, largest) = geometry();
+        let page = apic::page().ok_or(Refusal::Memory)?;
+        traps.push(on_stores(page)).map_err(|_| Refusal::Memory)?;
+        let traps: &'static Traps = frames.keep(traps)?;
+        let format = Npt::new(Depth::Four, width, largest);
+        // SVM combines the guest's memory types with the MTRRs itself (APM 15.25.8).
+        let plan = Plan::new(width, holes, traps, Mtrrs::new(width, 0, None, &[])?)?;
+        Ok(Self(GuestMap::build(format, plan, frames)?))
+    }
+
+    /// The root.
+    pub(crate) fn root(&self) -> Hpa {
+        self.0.table().root()
+    }
+
+    /// Stops the guest at every access to the page at `page`.
+    pub(crate) fn stop_at(&mut self, frames: &mut OwnFrames, page: Gpa) -> Result<(), MapError> {
+        let change = self.0.trap(frames, page, TrapKind::Absent)?;
+        settle(change, frames);
+        Ok(())
+    }
+
+    /// Lets the guest through at the page at `page` again.
+    pub(crate) fn let_through(
+        &mut self,
+        frames: &mut OwnFrames,
+        page: Gpa,
+    ) -> Result<(), MapError> {
+        let change = self.0.untrap(frames, page)?;
+        settle(change, frames);
+        Ok(())
+    }
+}
+
+/// Stops the guest at stores to `pages`.
+pub(crate) fn on_stores(pages: ByteRange<Gpa>) -> Trap {
+    Trap {
         pages,
         kind: TrapKind::ReadOnly,
-    };
-    let page = apic::page().ok_or(Refusal::Memory)?;
-    let traps: Vec<Trap, 17> = io_apics.iter().copied().chain([page]).map(stores).collect();
-    let format = Npt::new(Depth::Four, width, largest);
-    // SVM combines the guest's memory types with the MTRRs itself (APM 15.25.8).
-    let plan = Plan::new(width, &holes, &traps, Mtrrs::new(width, 0, None, &[])?)?;
-    Ok(GuestMap::build(format, plan, frames)?.table().root())
+    }
+}
+
+/// Stops the guest at every access to `pages`.
+pub(crate) fn on_any_access(pages: ByteRange<Gpa>) -> Trap {
+    Trap {
+        pages,
+        kind: TrapKind::Absent,
+    }
+}
+
+/// All processors, which remember pieces of the nested tables.
+struct Processors;
+
+impl Flush<ByteRange<Gpa>> for Processors {
+    fn flush(&mut self, _: &ByteRange<Gpa>) -> Result<(), TimedOut> {
+        // Before the machine is published no processor has been in a guest.
+        Machine::published().map_or(Ok(()), Machine::forget_translations)
+    }
+}
+
+/// A processor that cannot be called out of the guest goes on with pages that are not the guest's
+/// any more: the machine stops there.
+fn settle(change: Change<Npt>, frames: &mut OwnFrames) {
+    if let Err((change, _)) = change.settle(&mut Processors, frames) {
+        panic!(
+            "a processor did not leave the guest; it still knows {:?}",
+            change.stale()
+        );
+    }
 }
 
 /// The root of the tables in use.

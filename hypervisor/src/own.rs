@@ -7,6 +7,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use memory::{ByteRange, Flushed, Frame, Frames, Hpa, OutOfFrames, PAGE_SIZE};
 
+/// Bytes of a cache line on every x86-64 processor: CLFLUSH writes no less.
+const LINE: u64 = 64;
+
 /// Words in a page of tables.
 const WORDS: usize = 512;
 
@@ -18,6 +21,8 @@ pub(crate) struct OwnFrames {
     all: ByteRange<Hpa>,
     next: Hpa,
     given_back: Option<Hpa>,
+    /// Somebody walks tables without looking into the processors' caches.
+    must_write_back: bool,
 }
 
 impl OwnFrames {
@@ -30,6 +35,7 @@ impl OwnFrames {
             all: run,
             next: run.start(),
             given_back: None,
+            must_write_back: false,
         }
     }
 
@@ -40,7 +46,36 @@ impl OwnFrames {
         self.next = base.checked_add(bytes).ok_or(OutOfFrames)?;
         // SAFETY: the bytes lie in our run and were not handed out before.
         unsafe { core::ptr::write_bytes(base.raw() as *mut u8, 0, bytes as usize) };
+        if self.must_write_back {
+            (0..bytes / LINE).for_each(|line| write_back(base.raw() + line * LINE));
+        }
         Ok(base)
+    }
+
+    /// Keeps `value` in a page of its own or several, for ever.
+    pub(crate) fn keep<T>(&mut self, value: T) -> Result<&'static mut T, OutOfFrames> {
+        assert!(
+            align_of::<T>() as u64 <= PAGE_SIZE,
+            "a page is aligned enough"
+        );
+        let bytes = (size_of::<T>() as u64).next_multiple_of(PAGE_SIZE);
+        let place = self.take_run(bytes)?.raw() as *mut T;
+        // SAFETY: the run was just taken, is large and aligned enough, and is nobody else's, ever.
+        unsafe {
+            place.write(value);
+            Ok(&mut *place)
+        }
+    }
+
+    /// Writes every page back from the caches, and each change of a table from now on: a remapping
+    /// unit that does not snoop reads what is in memory.
+    pub(crate) fn write_back_from_now_on(&mut self) {
+        self.must_write_back = true;
+        let mut line = self.all.start();
+        while line < self.next {
+            write_back(line.raw());
+            line = Hpa::new(line.raw() + LINE);
+        }
     }
 
     /// Bytes that were never handed out.
@@ -60,6 +95,15 @@ impl OwnFrames {
     }
 }
 
+/// Writes the cache line at `at`, one of the pool's, back to memory, before any later store.
+fn write_back(at: u64) {
+    // SAFETY: every x86-64 processor has both instructions; the content does not change.
+    unsafe {
+        core::arch::x86_64::_mm_clflush(at as *const u8);
+        core::arch::x86_64::_mm_mfence();
+    }
+}
+
 impl Frames for OwnFrames {
     fn take(&mut self) -> Result<Frame, OutOfFrames> {
         let base = match self.given_back {
@@ -67,7 +111,7 @@ impl Frames for OwnFrames {
                 let next = self.word(base, 0).load(Ordering::Relaxed);
                 self.given_back = (next != 0).then_some(Hpa::new(next));
                 for index in 0..WORDS {
-                    self.word(base, index).store(0, Ordering::Relaxed);
+                    self.publish(base, index, 0);
                 }
                 base
             }
@@ -81,7 +125,11 @@ impl Frames for OwnFrames {
     }
 
     fn publish(&mut self, table: Hpa, index: usize, word: u64) {
-        self.word(table, index).store(word, Ordering::Release);
+        let place = self.word(table, index);
+        place.store(word, Ordering::Release);
+        if self.must_write_back {
+            write_back(place.as_ptr() as u64);
+        }
     }
 
     fn give_back(&mut self, frame: Frame, _: &Flushed) {

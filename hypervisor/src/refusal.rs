@@ -10,6 +10,7 @@ use memory::OutOfFrames;
 use crate::backend::Missing;
 use crate::console::last_line;
 use crate::cpu::instructions;
+use crate::fabric::{Lacking, Obstacle};
 use crate::machine::MAX_PROCESSORS;
 
 /// Why Bouncer does not start.
@@ -43,6 +44,10 @@ pub(crate) enum Refusal {
     Plan(PlanError),
     /// The MTRRs make no sense.
     Mtrrs(MtrrError),
+    /// The machine cannot confine devices, and the policy asks for it.
+    NotConfined(Lacking),
+    /// The remapping hardware cannot be taken over.
+    Confinement(Obstacle),
     /// The memory map says nothing usable.
     Memory,
 }
@@ -90,6 +95,12 @@ impl fmt::Display for Refusal {
             Self::Map(error) => error.fmt(f),
             Self::Plan(error) => error.fmt(f),
             Self::Mtrrs(error) => error.fmt(f),
+            Self::NotConfined(lacking) => write!(
+                f,
+                "{lacking}, so that untrusted devices cannot be confined; turn on VT-d in the \
+                 firmware's setup, or say require-iommu = false in policy.toml"
+            ),
+            Self::Confinement(obstacle) => obstacle.fmt(f),
             Self::Memory => {
                 f.write_str("the memory map in the hand-over names no memory for Bouncer")
             }

@@ -130,8 +130,9 @@ pub struct Store {
 /// The stores of [`Table::program`], to be made in order.
 pub type Stores = heapless::Vec<Store, 5>;
 
+/// One entry of a table; opaque storage for whoever provides the table's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Entry {
+pub struct Entry {
     message: Message,
     control: u32,
     /// The device has been given a translation of `message`.
@@ -142,7 +143,7 @@ struct Entry {
 
 impl Entry {
     /// After reset every vector is masked.
-    const RESET: Self = Self {
+    pub const RESET: Self = Self {
         message: Message {
             address: 0,
             data: 0,
@@ -178,47 +179,46 @@ impl Entry {
     }
 }
 
-/// A table of at most `N` entries.
+/// A table in the memory `S`: one place for each entry.
 #[derive(Clone, Debug)]
-pub struct Table<const N: usize> {
-    entries: heapless::Vec<Entry, N>,
+pub struct Table<S> {
+    entries: S,
 }
 
-impl<const N: usize> Table<N> {
-    /// The table of a device that says it has `entries`, as after reset. The device's own must be
-    /// masked entry by entry: [`Table::mask_all`].
+impl<S: AsRef<[Entry]> + AsMut<[Entry]>> Table<S> {
+    /// The table of a device that says it has as many entries as there are places in `entries`,
+    /// as after reset. The device's own must be masked entry by entry: [`Table::mask_all`].
     ///
     /// # Errors
-    /// [`Refused::Entries`] if there are none, or more than `N`.
-    pub fn new(entries: u16) -> Result<Self, Refused> {
-        let mut table = Self {
-            entries: heapless::Vec::new(),
-        };
-        let fits = table.entries.resize(usize::from(entries), Entry::RESET);
-        match entries {
-            0 => Err(Refused::Entries { entries }),
-            _ => fits.map_or(Err(Refused::Entries { entries }), |()| Ok(table)),
+    /// [`Refused::Entries`] if there are none, or more than [`MAX_ENTRIES`].
+    pub fn new(mut entries: S) -> Result<Self, Refused> {
+        let count = entries.as_ref().len();
+        if count == 0 || count > MAX_ENTRIES {
+            let entries = u16::try_from(count).unwrap_or(u16::MAX);
+            return Err(Refused::Entries { entries });
         }
+        entries.as_mut().fill(Entry::RESET);
+        Ok(Self { entries })
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.as_ref().len()
     }
 
     /// Whether there are none, which never is.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.as_ref().is_empty()
     }
 
     /// Forgets everything, as the device does when it is reset.
     pub fn reset(&mut self) {
-        self.entries.iter_mut().for_each(|e| *e = Entry::RESET);
+        self.entries.as_mut().fill(Entry::RESET);
     }
 
     /// The stores that mask every vector of the device, whatever it held.
-    pub fn mask_all(&self) -> impl Iterator<Item = Store> + use<N> {
-        let count = self.entries.len() as u32;
+    pub fn mask_all(&self) -> impl Iterator<Item = Store> + use<S> {
+        let count = self.entries.as_ref().len() as u32;
         (0..count).map(|index| Store {
             offset: index * ENTRY_BYTES + 12,
             value: MASKED,
@@ -283,7 +283,7 @@ impl<const N: usize> Table<N> {
     /// What the guest wants entry `index` to send, or `None` if there is no such entry or it is
     /// masked.
     pub fn wanted(&self, index: u16) -> Option<Message> {
-        let entry = self.entries.get(usize::from(index))?;
+        let entry = self.entries.as_ref().get(usize::from(index))?;
         (!entry.is_masked()).then_some(entry.message)
     }
 
@@ -337,6 +337,7 @@ impl<const N: usize> Table<N> {
     fn entry(&self, offset: u32) -> Result<&Entry, Refused> {
         let index = (offset / ENTRY_BYTES) as usize;
         self.entries
+            .as_ref()
             .get(index)
             .ok_or(Refused::OutOfRange { offset })
     }
@@ -344,6 +345,7 @@ impl<const N: usize> Table<N> {
     fn entry_mut(&mut self, offset: u32) -> Result<&mut Entry, Refused> {
         let index = (offset / ENTRY_BYTES) as usize;
         self.entries
+            .as_mut()
             .get_mut(index)
             .ok_or(Refused::OutOfRange { offset })
     }
@@ -368,8 +370,12 @@ mod tests {
         data: 0,
     };
 
-    fn unmasked_entry() -> Table<4> {
-        let mut table = Table::<4>::new(4).unwrap();
+    fn table(entries: usize) -> Table<Vec<Entry>> {
+        Table::new(vec![Entry::RESET; entries]).unwrap()
+    }
+
+    fn unmasked_entry() -> Table<Vec<Entry>> {
+        let mut table = table(4);
         table.write(0x20, 8, GUEST.address).unwrap();
         table.write(0x28, 8, u64::from(GUEST.data)).unwrap();
         table
@@ -378,14 +384,14 @@ mod tests {
     /// "After reset, the state of all implemented Mask bits is 1 (vectors are masked)".
     #[test]
     fn every_vector_is_masked_after_reset() {
-        let table = Table::<4>::new(4).unwrap();
+        let table = table(4);
         assert_eq!(table.read(0x3c, 4), Ok(1));
         assert_eq!(table.wanted(3), None);
     }
 
     #[test]
     fn a_masked_entry_asks_for_nothing_until_it_is_unmasked() {
-        let mut table = Table::<4>::new(4).unwrap();
+        let mut table = table(4);
         assert_eq!(table.write(0x20, 4, GUEST.address), Ok(Written::Kept));
         assert_eq!(
             table.write(0x28, 4, u64::from(GUEST.data)),
@@ -445,7 +451,7 @@ mod tests {
 
     #[test]
     fn entries_out_of_range_are_refused() {
-        let mut table = Table::<4>::new(3).unwrap();
+        let mut table = table(3);
         assert_eq!(
             table.write(0x30, 4, 1),
             Err(Refused::OutOfRange { offset: 0x30 })
@@ -458,8 +464,8 @@ mod tests {
 
     #[test]
     fn a_table_without_room_is_refused() {
-        assert!(Table::<4>::new(5).is_err());
-        assert!(Table::<4>::new(0).is_err());
+        assert!(Table::new(vec![Entry::RESET; MAX_ENTRIES + 1]).is_err());
+        assert!(Table::new(vec![]).is_err());
     }
 
     /// "Software must use only aligned full DWORD or aligned full QWORD transactions".
@@ -509,7 +515,7 @@ mod tests {
         fn a_device_only_ever_sends_translated_messages(
             writes in prop::collection::vec((0u32..80, any::<bool>(), any::<u64>()), 1..60),
         ) {
-            let mut table = Table::<4>::new(4).unwrap();
+            let mut table = table(4);
             let mut device = [0xdead_beefu32; 16];
             let translate = |m: Message| Message {
                 address: 0xfee0_0000 | (m.address & 0xff000) | 0x10,

@@ -19,6 +19,12 @@ const OWN_RANGE: u32 = HIGHEST;
 /// First leaf of the exit counters, one a reason, ended by a leaf of zeros.
 const COUNTERS: u32 = 0x4000_0100;
 
+/// Where KVM's signature stands beside ours: stock kernels look for it at every 100h-th leaf.
+const COMPATIBLE: u32 = 0x4000_1000;
+/// Linux, Documentation/virt/kvm/x86/cpuid.rst: the signature, and a leaf of features, of which there
+/// are none.
+const COMPATIBLE_SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
+
 const VMX: u32 = 1 << 5;
 const XSAVE: u32 = 1 << 26;
 const OSXSAVE: u32 = 1 << 27;
@@ -46,6 +52,19 @@ pub struct Context {
     pub cr4: u64,
     /// Bouncer's own memory, which the guest may know of and cannot reach.
     pub own: ByteRange<Gpa>,
+    /// Who remaps interrupts.
+    pub remapping: Remapping,
+}
+
+/// Who remaps interrupts, as far as the guest can see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remapping {
+    /// The guest, with the machine's own hardware, or nobody.
+    Guest,
+    /// Bouncer, so that every processor can be reached in x2APIC mode although the guest sees no
+    /// remapping hardware. Stock kernels use that mode then only under a hypervisor that they know to
+    /// take care of it: KVM's signature without any of its features says so.
+    Bouncer,
 }
 
 /// Answers CPUID for the guest. `real` executes the instruction, `count` sums an exit counter
@@ -99,6 +118,12 @@ fn hypervisor(leaf: u32, context: &Context, count: impl Fn(Reason) -> u64) -> Le
             eax: INTERFACE,
             ..Leaf::default()
         },
+        COMPATIBLE if context.remapping == Remapping::Bouncer => Leaf {
+            eax: COMPATIBLE + 1,
+            ebx: word(COMPATIBLE_SIGNATURE, 0),
+            ecx: word(COMPATIBLE_SIGNATURE, 4),
+            edx: word(COMPATIBLE_SIGNATURE, 8),
+        },
         OWN_RANGE => {
             let (base, len) = (context.own.start().raw(), context.own.len());
             Leaf {
@@ -149,6 +174,7 @@ mod tests {
         Context {
             cr4,
             own: ByteRange::new(Gpa::new(0x1_7fe0_0000), 0x20_0000).unwrap(),
+            remapping: Remapping::Guest,
         }
     }
 
@@ -211,6 +237,21 @@ mod tests {
             .collect();
         assert_eq!(text, SIGNATURE);
         assert_eq!(leaf.eax, HIGHEST);
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_remap_learns_that_somebody_does() {
+        let asked = |leaf, remapping| {
+            let context = Context {
+                remapping,
+                ..context(0)
+            };
+            answer(leaf, 0, &context, everything, |_| 0)
+        };
+        let found = asked(COMPATIBLE, Remapping::Bouncer);
+        assert_eq!(found.ebx.to_le_bytes(), *b"KVMK");
+        assert_eq!(asked(COMPATIBLE + 1, Remapping::Bouncer), Leaf::default());
+        assert_eq!(asked(COMPATIBLE, Remapping::Guest), Leaf::default());
     }
 
     #[test]

@@ -88,6 +88,13 @@ impl<R: Registers> Unit<R> {
         FECTL.write(registers, control);
     }
 
+    /// Raises no interrupt for faults until [`Self::announce_faults`]. They go on being recorded.
+    pub fn hush_faults(&mut self) {
+        let mut control = Fectl(0);
+        control.set_im(true);
+        FECTL.write(self.registers(), control);
+    }
+
     /// Tells every recorded fault, oldest first, and makes room for new ones.
     ///
     /// Looks at each record once, so that a device that faults without end cannot hold us here.

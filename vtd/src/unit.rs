@@ -55,6 +55,8 @@ pub enum Failure {
     InheritedMode(u8),
     /// It has no protected memory for the range asked.
     NoProtectedMemory,
+    /// The pool has no page left for its queue.
+    OutOfFrames,
     /// It cannot remap interrupts, or not to destinations as wide as the table's.
     NoInterruptRemapping,
     /// It did not do what it was told in time.
@@ -76,6 +78,7 @@ impl fmt::Display for Failure {
                 "firmware left it in translation mode {mode}, which cannot be left without a gap; disable pre-boot DMA protection in firmware"
             ),
             Self::NoProtectedMemory => f.write_str("has no protected-memory registers"),
+            Self::OutOfFrames => f.write_str("no page is left for its invalidation queue"),
             Self::NoInterruptRemapping => f.write_str("cannot remap interrupts as asked"),
             Self::TimedOut(step) => write!(f, "did not finish in time: {step}"),
             Self::Invalidation(trouble) => trouble.fmt(f),

@@ -35,6 +35,9 @@ pub(crate) struct Area {
     /// Another processor has sent an NMI that was not taken yet.
     is_called: AtomicBool,
     is_ready: AtomicBool,
+    is_in_guest: AtomicBool,
+    /// The count of changes of the nested tables when the processor last entered the guest.
+    nested_tables: AtomicU64,
     /// Orders of other processors.
     pub(crate) mailbox: Mailbox,
     /// Why this processor left the guest, and how often.
@@ -131,6 +134,27 @@ impl Area {
     /// is still under way.
     pub(crate) fn call(&self) -> bool {
         !self.is_called.swap(true, Ordering::AcqRel)
+    }
+
+    /// Notes that the processor is about to enter the guest, with nested tables of which `changes` is
+    /// the count. Returns whether they have changed since the last time.
+    ///
+    /// Whoever changes them either sees that this processor is on its way, or is seen here.
+    pub(crate) fn enter_guest(&self, changes: &AtomicU64) -> bool {
+        self.is_in_guest.store(true, Ordering::SeqCst);
+        let now = changes.load(Ordering::SeqCst);
+        self.nested_tables.swap(now, Ordering::SeqCst) != now
+    }
+
+    /// Notes that the processor has left the guest.
+    pub(crate) fn leave_guest(&self) {
+        self.is_in_guest.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the processor is in the guest with nested tables older than change `wanted`.
+    pub(crate) fn is_behind(&self, wanted: u64) -> bool {
+        self.is_in_guest.load(Ordering::SeqCst)
+            && self.nested_tables.load(Ordering::SeqCst) < wanted
     }
 
     /// Takes the mark of a call.

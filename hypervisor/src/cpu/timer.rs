@@ -3,7 +3,7 @@
 //! ACPI 6.5, section 4.8.3.3: 3.579545 MHz, 24 or 32 bits. Waits are bounded by it and, should it
 //! stand still, by a number of reads.
 
-// UNSAFETY: reads a port of the real machine.
+// UNSAFETY: reads a port and the time-stamp counter of the real machine.
 #![expect(unsafe_code)]
 
 /// Ticks of the timer in a second.
@@ -36,19 +36,54 @@ impl Timer {
         self.now().wrapping_sub(start) & MASK
     }
 
-    /// Waits until `done`, at most about `microseconds` (up to a second). Returns whether `done`.
+    /// Whether `microseconds` (up to four seconds) have passed since `start`.
+    pub(crate) fn has_passed(self, start: u32, microseconds: u32) -> bool {
+        let ticks = u64::from(microseconds) * u64::from(TICKS_PER_SECOND) / 1_000_000;
+        u64::from(self.since(start)) > ticks
+    }
+
+    /// Waits until `done`, at most about `microseconds` (up to four seconds). Returns whether `done`.
     pub(crate) fn wait_until(self, microseconds: u32, mut done: impl FnMut() -> bool) -> bool {
         let start = self.now();
-        let ticks = u64::from(microseconds) * u64::from(TICKS_PER_SECOND) / 1_000_000;
         for _ in 0..microseconds.saturating_mul(READS_PER_MICROSECOND) {
             if done() {
                 return true;
             }
-            if u64::from(self.since(start)) > ticks {
+            if self.has_passed(start, microseconds) {
                 break;
             }
             core::hint::spin_loop();
         }
         done()
+    }
+}
+
+/// Time in ticks of the processor's time-stamp counter, which does not wrap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    per_millisecond: u64,
+}
+
+impl Clock {
+    /// Measures the counter against `timer`, in two milliseconds.
+    pub(crate) fn measured_by(timer: Timer) -> Self {
+        const MICROSECONDS: u32 = 2_000;
+        let start = Self::now();
+        timer.wait_until(MICROSECONDS, || false);
+        let per_millisecond = Self::now().wrapping_sub(start) / u64::from(MICROSECONDS / 1_000);
+        Self {
+            per_millisecond: per_millisecond.max(1),
+        }
+    }
+
+    /// The current tick.
+    pub(crate) fn now() -> u64 {
+        // SAFETY: reading the counter has no effect.
+        unsafe { x86::time::rdtsc() }
+    }
+
+    /// Ticks in `milliseconds`.
+    pub(crate) fn ticks(self, milliseconds: u32) -> u64 {
+        self.per_millisecond * u64::from(milliseconds)
     }
 }

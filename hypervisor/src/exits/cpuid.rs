@@ -1,6 +1,6 @@
 //! CPUID.
 
-use processor::cpuid::{self, Context};
+use processor::cpuid::{self, Context, Remapping};
 
 use crate::backend::Backend;
 use crate::cpu::instructions;
@@ -13,6 +13,10 @@ pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>) {
     let context = Context {
         cr4: state.cr4,
         own: machine.own,
+        remapping: match machine.fabric {
+            Some(_) => Remapping::Bouncer,
+            None => Remapping::Guest,
+        },
     };
     let (leaf, subleaf) = (state.general[0] as u32, state.general[1] as u32);
     let count = |reason| machine.count(reason);

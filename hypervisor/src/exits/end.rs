@@ -51,6 +51,9 @@ pub(crate) fn report(machine: &Machine, ending: Ending) {
     }
     say!("exits since the start:{counts}");
     say!("@exits{counts}");
+    if let Some(fabric) = machine.fabric {
+        fabric.lock().report();
+    }
     say!("@ended {ending}");
 }
 

@@ -1,5 +1,5 @@
-//! Accesses to the watched ports: power, reset, the keyboard controller, and Bouncer's own serial
-//! line.
+//! Accesses to the watched ports: power, reset, the keyboard controller, configuration space, and
+//! Bouncer's own serial line.
 
 use processor::legacy;
 use processor::power::Request;
@@ -20,6 +20,10 @@ pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>, access: PortAccess) {
         (u32::from(access.port)..u32::from(access.port) + u32::from(access.bytes))
             .contains(&u32::from(port))
     };
+    if write_or_read_configuration(runner, access) {
+        runner.cpu.skip(access.instruction_len);
+        return;
+    }
     let is_legacy = legacy::PORTS.into_iter().any(covers);
     let is_power = is_legacy || runner.machine.power.ports().any(covers);
     // Bouncer's serial line, and string instructions, which no operating system uses on the power
@@ -41,6 +45,27 @@ pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>, access: PortAccess) {
         Direction::Out => write(runner, access, rax as u32),
     }
     runner.cpu.skip(access.instruction_len);
+}
+
+/// Answers an access to configuration space by its ports, where devices are confined. Returns whether
+/// it was one.
+fn write_or_read_configuration<B: Backend>(runner: &mut Runner<B>, access: PortAccess) -> bool {
+    let Some(fabric) = runner.machine.fabric.filter(|_| !access.is_string) else {
+        return false;
+    };
+    let rax = runner.cpu.state().general[0];
+    match access.direction {
+        Direction::Out => fabric
+            .lock()
+            .write_port(access.port, access.bytes, rax as u32),
+        Direction::In => {
+            let value = fabric.lock().read_port(access.port, access.bytes);
+            if let Some(value) = value {
+                runner.cpu.state().general[0] = merged(rax, value, access.bytes);
+            }
+            value.is_some()
+        }
+    }
 }
 
 fn write<B: Backend>(runner: &mut Runner<B>, access: PortAccess, value: u32) {

@@ -155,6 +155,10 @@ impl Backend for Processor {
         self.exit()
     }
 
+    fn forget_translations(&mut self) {
+        self.vmcb.control.tlb_control = vmcb::FLUSH_ALL;
+    }
+
     fn sleep(&mut self) {
         enter::sleep_until_nmi();
     }

@@ -24,7 +24,7 @@ global_asm!(
     "bouncer_tables:", // PML4, PDPT, four page directories
     ".skip 6 * 4096",
     "bouncer_stack:",
-    ".skip 256 * 1024", // the loader's pages and tables by value, and the hypervisor's first steps
+    ".skip 2048 * 1024", // the loader's pages and tables by value, and the hypervisor's first steps
     "bouncer_stack_top:",
     ".section .rodata",
     "bouncer_no_long_mode:",

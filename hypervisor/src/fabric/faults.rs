@@ -1,0 +1,286 @@
+//! Faults of devices: told, counted, and answered when they become a storm.
+//!
+//! Units announce faults by an NMI to the first processor. However many come, the console gets a few
+//! lines for each device and second, and the guest's processor is interrupted a bounded number of times.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use heapless::Vec;
+use pci::topology::Speaker;
+use pci::{Address, ConfigSpace, Register};
+use policy::{Storm, StormAction};
+use vtd::fault::{Attempt, Fault, Limits, Reaction, Told, Watch};
+use vtd::remap::{Destination, Route};
+
+use super::Fabric;
+use crate::console::say;
+use crate::cpu::timer::Clock;
+
+/// Requesters that are watched one by one; later ones share one watch.
+const MAX_WATCHED: usize = 32;
+/// Faults of one requester told in each of its periods.
+const TOLD: u32 = 4;
+/// Looks at the records for one interrupt; then the guest goes on and there is another look.
+const LOOKS: u32 = 16;
+/// Faults in a second after which units stop announcing them for as long.
+const ANNOUNCED: u32 = 2_000;
+const SECOND: u32 = 1_000;
+
+/// Whether units do not announce faults for a while. Beside the lock, for a look at every exit.
+static IS_HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// Whether units do not announce faults for a while.
+pub(crate) fn are_hushed() -> bool {
+    IS_HUSHED.load(Ordering::Acquire)
+}
+
+/// What is known of faults.
+#[derive(Debug)]
+pub(super) struct Faults {
+    clock: Clock,
+    destination: Destination,
+    watched: Vec<Watched, MAX_WATCHED>,
+    /// Faults of requesters for which there was no room.
+    others: Watched,
+    lost: u64,
+    second: u64,
+    in_second: u32,
+}
+
+/// One requester's faults.
+#[derive(Debug)]
+struct Watched {
+    at: Option<Address>,
+    watch: Watch,
+    count: u64,
+    is_masked: bool,
+}
+
+impl Watched {
+    fn new(at: Option<Address>) -> Self {
+        Self {
+            at,
+            watch: Watch::new(Clock::now()),
+            count: 0,
+            is_masked: false,
+        }
+    }
+}
+
+impl Faults {
+    /// No faults yet; they will be announced to the processor with this APIC id.
+    pub(super) fn new(clock: Clock, apic_id: u32) -> Self {
+        Self {
+            clock,
+            destination: Destination::physical(apic_id),
+            watched: Vec::new(),
+            others: Watched::new(None),
+            lost: 0,
+            second: Clock::now(),
+            in_second: 0,
+        }
+    }
+
+    /// Where and how they are announced.
+    pub(super) fn route(&self) -> Route {
+        Route::nmi_of_our_own(self.destination)
+    }
+
+    fn of(&mut self, at: Address) -> &mut Watched {
+        let known = self.watched.iter().position(|w| w.at == Some(at));
+        let place = known.or_else(|| {
+            let pushed = self.watched.push(Watched::new(Some(at)));
+            pushed.ok().map(|()| self.watched.len() - 1)
+        });
+        match place.and_then(|place| self.watched.get_mut(place)) {
+            Some(watched) => watched,
+            None => &mut self.others,
+        }
+    }
+
+    /// Forgets what the requester's device did, as for another in its place.
+    pub(super) fn forget(&mut self, at: Address) {
+        if let Some(place) = self.watched.iter().position(|w| w.at == Some(at)) {
+            self.watched.swap_remove(place);
+        }
+    }
+
+    /// Whether so many faults came that they are not to be announced for a while.
+    fn are_too_many(&mut self, more: u32) -> bool {
+        let now = Clock::now();
+        if now.wrapping_sub(self.second) > self.clock.ticks(SECOND) {
+            self.second = now;
+            self.in_second = 0;
+        }
+        self.in_second = self.in_second.saturating_add(more);
+        self.in_second > ANNOUNCED
+    }
+
+    /// Prints how many there were.
+    pub(super) fn report(&self) {
+        for watched in &self.watched {
+            if let Some(at) = watched.at {
+                say!("@faults bdf={at} count={}", watched.count);
+            }
+        }
+        if self.others.count != 0 {
+            say!("@faults bdf=others count={}", self.others.count);
+        }
+        if self.lost != 0 {
+            say!(
+                "faults were lost {} times for want of records in the units",
+                self.lost
+            );
+        }
+    }
+}
+
+/// What became of the look at the records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Looked {
+    /// Nothing had been recorded.
+    Nothing,
+    /// Something had, and all of it was told.
+    Done,
+    /// Something had, and more keeps coming: look again soon.
+    More,
+}
+
+impl Fabric {
+    /// Tells what the units recorded.
+    pub(crate) fn take_faults(&mut self) -> Looked {
+        let mut came = 0;
+        for _ in 0..LOOKS {
+            let mut found: Vec<(Address, Fault), 64> = Vec::new();
+            let mut left_out = 0_u64;
+            let told = self.remapping.tell_faults(|at, fault| {
+                if found.push((at, fault)).is_err() {
+                    left_out += 1;
+                }
+            });
+            self.faults.lost += left_out + u64::from(told == Told::Some);
+            if found.is_empty() {
+                break;
+            }
+            came += found.len() as u32;
+            for (at, fault) in found {
+                self.fault(at, fault);
+            }
+        }
+        if came == 0 {
+            return Looked::Nothing;
+        }
+        if self.faults.are_too_many(came) {
+            if !IS_HUSHED.swap(true, Ordering::AcqRel) {
+                say!(
+                    "faults       more than {ANNOUNCED} in a second: units are looked at once a \
+                     second until it is over"
+                );
+            }
+            self.remapping.hush_faults();
+            return Looked::Done;
+        }
+        if came >= LOOKS {
+            Looked::More
+        } else {
+            Looked::Done
+        }
+    }
+
+    /// Looks again if announcing was stopped a second ago, and has it go on if faults have become few.
+    pub(crate) fn look_again(&mut self) {
+        let since = Clock::now().wrapping_sub(self.faults.second);
+        if since <= self.faults.clock.ticks(SECOND) {
+            return;
+        }
+        self.faults.second = Clock::now();
+        self.faults.in_second = 0;
+        IS_HUSHED.store(false, Ordering::Release);
+        let _: Looked = self.take_faults();
+        if !are_hushed() {
+            // What is recorded meanwhile is announced at once.
+            let route = self.faults.route();
+            self.remapping.announce_faults(route);
+        }
+    }
+
+    fn fault(&mut self, at: Address, fault: Fault) {
+        let storm = self.storm_of(at);
+        let limits = Limits {
+            window: self.faults.clock.ticks(storm.per.milliseconds()),
+            logged: TOLD,
+            storm: match storm.then {
+                StormAction::Quarantine => storm.faults,
+                StormAction::Log | StormAction::Mask => u32::MAX,
+            },
+        };
+        let watched = self.faults.of(at);
+        watched.count += 1;
+        let (count, is_masked) = (watched.count, watched.is_masked);
+        let is_shared = watched.at.is_none();
+        match watched.watch.fault(Clock::now(), limits) {
+            Reaction::Log { .. } if is_masked => {}
+            Reaction::Log { left_out } => tell(at, fault, count, left_out),
+            Reaction::Count => {
+                if storm.then == StormAction::Mask && !is_masked && count >= storm.faults.into() {
+                    watched.is_masked = true;
+                    say!("fault        {at}: {count} so far; the policy says not to report more");
+                    say!("@storm bdf={at} action=mask");
+                }
+            }
+            // Nobody in particular: what a requester out of many does is blocked and counted.
+            _ if is_shared => {}
+            Reaction::MasteringOff => self.stop_mastering(at, count),
+            Reaction::Quarantine => self.cut_off(at, count),
+        }
+    }
+
+    fn storm_of(&self, at: Address) -> Storm {
+        let function = match self.mediation.topology().speaker(at) {
+            Speaker::Function(id) | Speaker::Behind(id) => Some(id),
+            Speaker::Nobody | Speaker::Ambiguous => None,
+        };
+        let standing = function.and_then(|id| self.standings.get(id.index())?.as_ref());
+        standing.map_or(Storm::default(), |standing| standing.storm)
+    }
+
+    fn stop_mastering(&mut self, at: Address, count: u64) {
+        const COMMAND: Register = Register::word(pci::spec::header::COMMAND);
+        const BUS_MASTER: u32 = pci::spec::header::Command::BUS_MASTER as u32;
+        if self.mediation.knows(at) {
+            let command = self.space.read(at, COMMAND);
+            self.space.write(at, COMMAND, command & !BUS_MASTER);
+        }
+        say!("fault        {at}: a storm of {count} so far; its bus mastering is switched off");
+        say!("@storm bdf={at} action=mastering-off");
+    }
+
+    fn cut_off(&mut self, at: Address, count: u64) {
+        match self.remapping.quarantine(at) {
+            Ok(()) => {
+                say!(
+                    "fault        {at}: goes on after {count}; it is in quarantine until it is replaced \
+                     or the machine starts again"
+                );
+                say!("@storm bdf={at} action=quarantine");
+            }
+            Err(_) => say!("fault        {at}: no page is left for its quarantine"),
+        }
+    }
+}
+
+fn tell(at: Address, fault: Fault, count: u64, left_out: u32) {
+    let (access, address) = match fault.attempt {
+        Attempt::Read(page) => ("read", page.raw()),
+        Attempt::Write(page) => ("write", page.raw()),
+        Attempt::Interrupt(index) => ("interrupt", u64::from(index)),
+    };
+    match left_out {
+        0 => say!("fault        {fault}"),
+        _ => say!("fault        {fault} ({left_out} others since the last line)"),
+    }
+    say!(
+        "@fault bdf={at} access={access} address={address:#x} reason={:#04x} count={count}",
+        fault.reason.0
+    );
+}

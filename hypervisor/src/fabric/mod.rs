@@ -1,0 +1,321 @@
+//! The devices: who they are, what they reach, and how their interrupts travel.
+//!
+//! Owns everything that stands between the guest and its devices, behind one lock: the model of
+//! configuration space, the remapping units, the interrupts issued, the I/O APICs, and the pages at
+//! which the guest is stopped for them. In steady state nobody comes here.
+
+mod config;
+mod faults;
+mod messages;
+mod pins;
+mod registers;
+mod remapping;
+mod space;
+mod takeover;
+
+use heapless::Vec;
+use memory::{ByteRange, Gpa};
+use pci::mediation::Trust;
+use pci::topology::{Layout, Speaker};
+use pci::{Address, FunctionId, Latch, Mediation};
+use policy::Treatment;
+use policy::{Policy, Storm};
+use spin::mutex::TicketMutex;
+
+use crate::console::say;
+use crate::devices;
+use crate::mappings::NestedMap;
+use faults::Faults;
+pub(crate) use faults::{Looked, are_hushed as are_faults_hushed};
+use messages::Messages;
+use pins::Pins;
+use remapping::{Reach, Remapping};
+pub(crate) use space::{MAX_WINDOWS, Space, Windows};
+pub(crate) use takeover::{Confinement, Lacking, Needs, Obstacle, plan, take_over};
+
+/// Functions of a machine at most.
+pub(crate) const MAX_FUNCTIONS: usize = 256;
+
+/// The fabric, which processors use one at a time.
+pub(crate) type Shared = TicketMutex<Fabric>;
+
+/// Everything between the guest and its devices.
+#[derive(Debug)]
+pub(crate) struct Fabric {
+    policy: &'static Policy,
+    dmar: &'static [u8],
+    space: Space,
+    latch: Latch,
+    mediation: Mediation<MAX_FUNCTIONS>,
+    standings: [Option<Standing>; MAX_FUNCTIONS],
+    messages: [Messages; MAX_FUNCTIONS],
+    pins: Vec<Pins, 16>,
+    remapping: Remapping,
+    faults: Faults,
+    map: NestedMap,
+}
+
+/// What became of one function.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    treatment: Treatment,
+    group: Option<&'static str>,
+    storm: Storm,
+    reach: Reach,
+}
+
+impl Fabric {
+    /// Reads `to` at `range` for the guest, if that is the fabric's to answer.
+    pub(crate) fn read(&mut self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
+        if self.read_window(range, to) {
+            return true;
+        }
+        if let Some((pins, offset)) = self.pins_at(range) {
+            pins.read(offset, to);
+            return true;
+        }
+        self.table_at(range)
+            .is_some_and(|(id, place)| self.read_table(id, place, to))
+    }
+
+    /// Writes `from` at `range` for the guest, if that is the fabric's to do.
+    pub(crate) fn write(&mut self, range: ByteRange<Gpa>, from: &[u8]) -> bool {
+        if self.write_window(range, from) {
+            return true;
+        }
+        let Self {
+            pins, remapping, ..
+        } = self;
+        if let Some(pins) = pins.iter_mut().find(|p| p.page().contains(range.start())) {
+            pins.write(range.start().page_offset() as u32, from, remapping);
+            return true;
+        }
+        self.table_at(range)
+            .is_some_and(|(id, place)| self.write_table(id, place, from))
+    }
+
+    fn pins_at(&self, range: ByteRange<Gpa>) -> Option<(&Pins, u32)> {
+        let mut pins = self.pins.iter();
+        let pins = pins.find(|p| p.page().contains(range.start()))?;
+        Some((pins, range.start().page_offset() as u32))
+    }
+
+    /// Prints the table of devices.
+    pub(crate) fn describe(&self) {
+        devices::describe(self.policy, self.mediation.topology(), |id| {
+            self.protection(id)
+        });
+    }
+
+    /// Bytes of Bouncer's own memory that were never used.
+    pub(crate) fn unused(&self) -> u64 {
+        self.remapping.frames.untouched()
+    }
+
+    /// What a device really gets, in a word.
+    pub(crate) fn protection(&self, id: FunctionId) -> &'static str {
+        let standing = self.standings.get(id.index()).and_then(Option::as_ref);
+        match standing.map(|standing| standing.reach) {
+            Some(Reach::Memory) => "none",
+            Some(Reach::Nothing | Reach::Own(_)) | None => "denied",
+        }
+    }
+
+    /// The last words: who faulted, and how often units were told to forget.
+    pub(crate) fn report(&mut self) {
+        let _: Looked = self.take_faults();
+        self.faults.report();
+        say!("@invalidations count={}", self.remapping.queue_writes());
+    }
+
+    /// Somebody asked who is at `at`: whoever left is forgotten, and whoever came is judged before
+    /// the guest sees it.
+    fn look_who_is_there(&mut self, at: Address) {
+        let found = self.mediation.topology().find(at);
+        if let Some(id) = found
+            && self.mediation.knows(at)
+        {
+            if self.mediation.is_present(&self.space, id) {
+                return;
+            }
+            self.leave(id);
+        }
+        match self.mediation.discover(&self.space, at) {
+            Ok(Some(id)) if self.standings[id.index()].is_none() => self.arrive(id),
+            Ok(_) => {}
+            Err(full) => say!(
+                "device {}: there is room for {MAX_FUNCTIONS} functions; it stays hidden",
+                full.at
+            ),
+        }
+    }
+
+    /// Whoever left from behind the bridge at `at` is forgotten.
+    fn look_behind(&mut self, at: Address) {
+        let topology = self.mediation.topology();
+        let Some(bridge) = topology.find(at) else {
+            return;
+        };
+        let is_slot = topology
+            .function(bridge)
+            .is_some_and(|f| f.slot.is_hot_plug || f.slot.is_external);
+        if !is_slot {
+            return;
+        }
+        let behind: Vec<FunctionId, MAX_FUNCTIONS> = topology.behind(bridge).collect();
+        for id in behind {
+            let is_reachable = self.mediation.topology().address(id).is_some();
+            if is_reachable
+                && self.standings[id.index()].is_some()
+                && !self.mediation.is_present(&self.space, id)
+            {
+                self.leave(id);
+            }
+        }
+    }
+
+    fn arrive(&mut self, id: FunctionId) {
+        let Some(at) = self.adopt(id) else {
+            return;
+        };
+        self.adopt_messages(id, at);
+        let trust = match self.standings[id.index()].map(|standing| standing.treatment) {
+            Some(Treatment::Confined | Treatment::Recorded) | None => "untrusted",
+            Some(Treatment::Direct) => "trusted",
+        };
+        let protection = self.protection(id);
+        say!("device {at}: arrived; {trust}, protection: {protection}");
+        say!("@arrived bdf={at} trust={trust} protection={protection}");
+    }
+
+    fn leave(&mut self, id: FunctionId) {
+        let mut leaving: Vec<FunctionId, MAX_FUNCTIONS> = Vec::new();
+        leaving.extend(self.mediation.topology().behind(id));
+        leaving.extend([id]);
+        for id in leaving {
+            let topology = self.mediation.topology();
+            let (ids, at) = (topology.requester_ids(id), topology.address(id));
+            let own = ids.first().copied();
+            self.drop_messages(id);
+            if let (Some(at), Some(own)) = (at, own) {
+                // An alias stays with those who still share it.
+                let at = Address::new(at.segment, own);
+                self.give(at, Reach::Nothing);
+                self.faults.forget(at);
+                say!("device {at}: left");
+                say!("@left bdf={at}");
+            }
+            let standing = self.standings[id.index()].take();
+            if let Some(Reach::Own(slot)) = standing.map(|standing| standing.reach) {
+                let reach = Reach::Own(slot);
+                let is_shared = self.standings.iter().flatten().any(|s| s.reach == reach);
+                if !is_shared {
+                    self.remapping.end_domain(slot);
+                }
+            }
+        }
+        self.mediation.forget(id);
+    }
+
+    /// Judges a function and takes it under guard. Returns where it is.
+    fn adopt(&mut self, id: FunctionId) -> Option<Address> {
+        let at = self.mediation.topology().address(id)?;
+        let verdict = devices::verdict(self.policy, self.mediation.topology(), id)?;
+        let (treatment, group, storm) = (verdict.treatment(), verdict.group, verdict.storm);
+        if treatment == Treatment::Confined && !self.is_governed(at) {
+            say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
+            return None;
+        }
+        let trust = match treatment {
+            Treatment::Confined => Trust::Untrusted,
+            Treatment::Direct | Treatment::Recorded => Trust::Trusted,
+        };
+        let adoption = match self.mediation.adopt(&mut self.space, id, trust) {
+            Ok(adoption) => adoption,
+            Err(refused) => {
+                say!("devices      {refused}");
+                return None;
+            }
+        };
+        let at = adoption.at;
+        for malformed in adoption.malformed.into_iter().flatten() {
+            say!("device {at}: {malformed}");
+        }
+        if let Some(reason) = adoption.withheld {
+            say!("device {at}: what firmware had it decode is switched off: {reason}");
+        }
+        let reach = match treatment {
+            Treatment::Direct | Treatment::Recorded => Reach::Memory,
+            Treatment::Confined => self.own_domain(id, group),
+        };
+        self.standings[id.index()] = Some(Standing {
+            treatment,
+            group,
+            storm,
+            reach,
+        });
+        for source in self.mediation.topology().requester_ids(id) {
+            self.give(Address::new(at.segment, source), reach);
+        }
+        Some(at)
+    }
+
+    /// The domain of an untrusted function: shared with its group, and with whom its requests cannot
+    /// be told from. A bridge speaks only for others and has none.
+    fn own_domain(&mut self, id: FunctionId, group: Option<&'static str>) -> Reach {
+        let topology = self.mediation.topology();
+        if topology
+            .function(id)
+            .is_some_and(|f| f.layout == Layout::Bridge)
+        {
+            return Reach::Nothing;
+        }
+        let (alias, segment) = (topology.alias(id), topology.segment(id));
+        let shared = topology.functions().find_map(|(other, _)| {
+            let standing = self.standings[other.index()].as_ref()?;
+            let is_own = matches!(standing.reach, Reach::Own(_));
+            let is_group = group.is_some() && standing.group == group;
+            let is_alias = topology.alias(other) == alias && topology.segment(other) == segment;
+            (other != id && is_own && (is_group || is_alias)).then_some(standing.reach)
+        });
+        match shared.or_else(|| self.remapping.new_domain().map(Reach::Own)) {
+            Some(reach) => reach,
+            None => {
+                say!(
+                    "devices      no room for another domain: the device gets none and reaches nothing"
+                );
+                Reach::Nothing
+            }
+        }
+    }
+
+    fn give(&mut self, at: Address, reach: Reach) {
+        if let Err(denied) = self.remapping.give(at, reach) {
+            say!("device {at}: reaches nothing: {denied}");
+        }
+    }
+
+    /// What the requester `at` is to reach today, and whose own number it is.
+    fn reach_of(&self, at: Address) -> (Reach, Option<FunctionId>) {
+        let topology = self.mediation.topology();
+        let reach = |id: FunctionId| {
+            let standing = self.standings[id.index()].as_ref();
+            standing.map_or(Reach::Nothing, |standing| standing.reach)
+        };
+        match topology.speaker(at) {
+            Speaker::Function(id) => (reach(id), Some(id)),
+            Speaker::Behind(bridge) => {
+                let mut all = topology.behind(bridge).map(reach);
+                let first = all.next().unwrap_or(Reach::Nothing);
+                let same = all.all(|other| other == first);
+                (if same { first } else { Reach::Nothing }, None)
+            }
+            Speaker::Nobody | Speaker::Ambiguous => (Reach::Nothing, None),
+        }
+    }
+
+    fn treatment_at(&self, at: Address) -> Option<Treatment> {
+        let id = self.mediation.topology().find(at)?;
+        self.standings[id.index()].as_ref().map(|s| s.treatment)
+    }
+}
