@@ -9,10 +9,12 @@
 //! by name, on standard error, even when the test runner keeps quiet.
 #![forbid(unsafe_code)]
 
+pub mod attacker;
 pub mod judge;
 pub mod loud;
 pub mod rom;
 pub mod scene;
 
+pub use attacker::Attacker;
 pub use rom::Flaw;
 pub use scene::Scene;

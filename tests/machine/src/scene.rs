@@ -51,6 +51,7 @@ pub struct Scene {
     memory_mib: u64,
     cpu: String,
     clock: Clock,
+    drives: Vec<PathBuf>,
     arguments: Vec<String>,
 }
 
@@ -102,6 +103,7 @@ impl Scene {
             memory_mib: 1024,
             cpu: "max".into(),
             clock: Clock::Host,
+            drives: Vec::new(),
             arguments: Vec::new(),
         }
     }
@@ -184,6 +186,19 @@ impl Scene {
     pub fn payload(mut self, payload: Payload) -> Self {
         self.payload = Some(payload);
         self
+    }
+
+    /// Adds an empty NVMe drive of so many MiB behind a root port of its own, and its driver.
+    ///
+    /// # Panics
+    /// If its image cannot be made.
+    #[must_use]
+    pub fn drive(mut self, mebibytes: u64) -> Self {
+        let image = self.file(&format!("drive{}.img", self.drives.len()));
+        let made = std::fs::File::create(&image).and_then(|file| file.set_len(mebibytes << 20));
+        made.unwrap_or_else(|error| panic!("{}: {error}", image.display()));
+        self.drives.push(image);
+        self.modules(&["nvme"])
     }
 
     /// Adds arguments for QEMU.

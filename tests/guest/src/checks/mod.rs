@@ -5,6 +5,8 @@
 
 mod cpus;
 mod detect;
+mod disk;
+mod endure;
 pub(crate) mod fork;
 mod fpu;
 mod hash;
@@ -71,6 +73,10 @@ pub(crate) const TABLE: &[Check] = &[
     default("hidden", 120, hidden::run),
     on_request("straddle", 30, straddle::run),
     on_request("hidden-flood", 120, hidden::flood),
+    on_request("disk", 120, disk::run),
+    on_request("disk-reads", 120, disk::reads),
+    on_request("disk-rate", 60, disk::rate),
+    on_request("endure", 60, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),
 ];

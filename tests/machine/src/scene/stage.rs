@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use qemu::{Boot, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Session, Symbols};
+use qemu::{Boot, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session, Symbols};
 
 use super::{Front, Scene, demand};
 
@@ -74,6 +74,26 @@ impl Scene {
         }
     }
 
+    /// Starts the machine, with its bus and its monitor in the test's hands.
+    ///
+    /// # Panics
+    /// If the machine cannot be built or started.
+    #[must_use]
+    pub fn begin(&self) -> Session {
+        let mut machine = self.machine();
+        machine.qtest = Qtest::Harness;
+        demand(Session::start(&machine))
+    }
+
+    /// Lets a machine that was begun live to its end or its deadline; what it said is kept.
+    #[must_use]
+    pub fn end(&self, session: Session) -> Outcome {
+        let mut outcome = session.run_to_end(self.patience);
+        self.name_frames(&mut outcome);
+        self.keep(&outcome);
+        outcome
+    }
+
     fn machine(&self) -> Machine {
         let mut machine = Machine::new(self.emulator.clone(), self.boot())
             .vcpus(self.vcpus)
@@ -81,6 +101,7 @@ impl Scene {
             .arguments(self.arguments.iter().cloned());
         machine.cpu.clone_from(&self.cpu);
         machine.clock = self.clock;
+        machine.drives.clone_from(&self.drives);
         machine
     }
 
