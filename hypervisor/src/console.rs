@@ -11,9 +11,10 @@ use core::fmt::{self, Write};
 use spin::mutex::TicketMutex;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
-/// Polls of the line-status register before a byte is given up; a byte at 115200 baud takes
-/// 87 microseconds, a port read about one.
-const PATIENCE: u32 = 10_000;
+/// Polls of the line-status register before a byte is given up. A byte at 115200 baud takes 87
+/// microseconds and a port read about one, but who reads the line of an emulated machine may be kept
+/// from it for most of a second; a port that gave one up gets one poll a byte until it takes one.
+const PATIENCE: u32 = 1_000_000;
 
 static CONSOLE: TicketMutex<Option<Port>> = TicketMutex::new(None);
 

@@ -165,11 +165,22 @@ impl Guarded {
         } else if known.enhanced_allocation != 0 && offset >= known.enhanced_allocation {
             // Its entries have no fixed length. What follows is not shadowed, only kept as it is.
             Part::EnhancedAllocation
-        } else if self.traits.is_host_bridge {
+        } else if self.traits.is_host_bridge || self.is_fixed_of_isa_bridge(offset) {
             Part::Chipset
         } else {
             Part::Plain
         }
+    }
+
+    /// Whether the double word at `offset` of an Intel ISA bridge says where the power-management
+    /// ports or the root complex's registers are. Intel ICH9 datasheet 316972, section 13.1.
+    fn is_fixed_of_isa_bridge(&self, offset: u16) -> bool {
+        const INTEL: u16 = 0x8086;
+        /// PMBASE and ACPI_CNTL, then RCBA.
+        const FIXED: [u16; 3] = [0x40, 0x44, 0xf0];
+        let class = self.identity.class;
+        let is_isa_bridge = (class.base(), class.subclass()) == (0x06, 0x01);
+        self.identity.vendor == INTEL && is_isa_bridge && FIXED.contains(&offset)
     }
 
     fn extended_part(&self, offset: u16) -> Part {

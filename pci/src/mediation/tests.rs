@@ -539,6 +539,19 @@ fn the_chipsets_own_map_is_fixed() {
     );
 }
 
+/// PMBASE says where the port is by which the machine sleeps and powers off.
+#[test]
+fn the_isa_bridge_keeps_its_power_ports_where_they_are() {
+    let mut machine = Machine::new();
+    machine.functions[HOST].set32(0x08, 0x0601_0002);
+    let mut world = World::of(machine);
+    for offset in [0x40, 0x44, 0xf0] {
+        let verdict = world.write32(HOST, offset, 0x0000_0801);
+        assert_eq!(verdict, Verdict::Drop(Reason::Chipset));
+    }
+    assert_eq!(world.write32(HOST, 0x60, 0x8b), Verdict::Pass);
+}
+
 #[test]
 fn phantom_functions_stay_off() {
     let mut world = World::new();

@@ -52,6 +52,7 @@ pub struct Scene {
     cpu: String,
     clock: Clock,
     drives: Vec<PathBuf>,
+    has_iommu: bool,
     arguments: Vec<String>,
 }
 
@@ -104,6 +105,7 @@ impl Scene {
             cpu: "max".into(),
             clock: Clock::Host,
             drives: Vec::new(),
+            has_iommu: true,
             arguments: Vec::new(),
         }
     }
@@ -185,6 +187,13 @@ impl Scene {
     #[must_use]
     pub fn payload(mut self, payload: Payload) -> Self {
         self.payload = Some(payload);
+        self
+    }
+
+    /// Takes the remapping hardware out of the machine.
+    #[must_use]
+    pub fn without_iommu(mut self) -> Self {
+        self.has_iommu = false;
         self
     }
 

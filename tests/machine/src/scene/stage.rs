@@ -102,6 +102,7 @@ impl Scene {
         machine.cpu.clone_from(&self.cpu);
         machine.clock = self.clock;
         machine.drives.clone_from(&self.drives);
+        machine.iommu = machine.iommu.filter(|_| self.has_iommu);
         machine
     }
 
