@@ -17,6 +17,7 @@ mod epitaph;
 mod exits;
 mod fabric;
 mod firmware;
+mod fw_cfg;
 mod hidden;
 mod io_apic;
 mod limit;
@@ -212,8 +213,8 @@ fn traps(found: &firmware::Found, is_confined: bool) -> mappings::Traps {
     windows.chain(pages).map(mappings::on_any_access).collect()
 }
 
-/// Ports that end or reset the machine, Bouncer's own serial line, and configuration space where
-/// devices are confined.
+/// Ports that end or reset the machine, Bouncer's own serial line, configuration space where devices
+/// are confined, and a way to memory past them.
 fn watched_ports(handoff: &Handoff, found: &firmware::Found, is_confined: bool) -> Vec<u16, 40> {
     /// Registers of a serial port.
     const SERIAL_PORTS: u16 = 8;
@@ -223,6 +224,9 @@ fn watched_ports(handoff: &Handoff, found: &firmware::Found, is_confined: bool) 
     }
     if is_confined {
         ports.extend(ADDRESS_PORT..DATA_PORT + 4);
+    }
+    if fw_cfg::is_there() {
+        ports.extend(fw_cfg::PORTS);
     }
     ports
 }

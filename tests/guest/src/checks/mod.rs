@@ -14,6 +14,7 @@ mod hidden;
 mod hotplug;
 mod idle;
 mod ipis;
+mod meddle;
 mod msr;
 mod nmi;
 mod sha256_64m;
@@ -79,6 +80,30 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("endure", 60, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),
+    on_request("meddle-sizing", 30, meddle::sizing::run),
+    on_request("meddle-bars", 90, meddle::placement::run),
+    on_request("meddle-master", 60, meddle::mastering::run),
+    on_request("meddle-trusted", 60, meddle::mastering::trusted),
+    on_request("meddle-buses", 90, meddle::buses::run),
+    on_request("meddle-msi", 90, meddle::messages::run),
+    on_request("meddle-init", 30, meddle::messages::init),
+    on_request("meddle-msix", 60, meddle::tables::run),
+    on_request("meddle-dmar", 10, meddle::concealed::table),
+    on_request("meddle-unit", 30, meddle::concealed::unit),
+    on_request("meddle-capabilities", 30, meddle::concealed::capabilities),
+    on_request("meddle-rom", 30, meddle::concealed::rom),
+    on_request("meddle-chipset", 30, meddle::chipset::run),
+    on_request("meddle-moved-table", 60, meddle::tables::moved),
+    on_request("meddle-forms", 60, meddle::forms::run),
+    on_request("meddle-windows", 30, meddle::windows::bridges),
+    on_request("meddle-ports", 30, meddle::windows::ports),
+    on_request("meddle-firmware", 30, meddle::firmware::run),
+    on_request("meddle-race", 60, meddle::race::run),
+    on_request("legal-bars", 60, meddle::legal::bars),
+    on_request("legal-latency", 30, meddle::legal::latency),
+    on_request("legal-affinity", 60, meddle::legal::affinity),
+    on_request("legal-rebind", 60, meddle::legal::rebind),
+    on_request("legal-rescan", 60, meddle::legal::rescan),
 ];
 
 /// A few seconds' worth of everything, for quick boots.

@@ -38,13 +38,20 @@ fn a_device_reaches_no_page_that_was_not_given() {
     let mut targets: Vec<u64> = RAM.into_iter().chain(REGISTERS).chain(BEYOND).collect();
     targets.extend((0..4).map(|quarter| own.0 + quarter * own.1 / 4));
     targets.push(SCRATCH);
+    // Writes first: a read that is refused leaves zeros in the device's buffer.
     for target in &targets {
         attacker.transfer(&mut session, Transfer::Write, *target, REACH);
-        attacker.transfer(&mut session, Transfer::Read, *target, REACH);
     }
-    // Across the border of two pages, and of Bouncer's memory from outside.
-    for border in [SCRATCH + 0xff0, own.0 - 0x10] {
+    // Across the border of two pages, and into Bouncer's memory from outside.
+    let borders = [SCRATCH + 0xff0, own.0 - 0x10];
+    for border in borders {
         attacker.transfer(&mut session, Transfer::Write, border, 0x20);
+    }
+    let kept = attacker.loot(&mut session, SCRATCH);
+    assert!(kept == mark(), "the device had something to write");
+    wipe(&mut session, SCRATCH);
+    for target in &targets {
+        attacker.transfer(&mut session, Transfer::Read, *target, REACH);
     }
     for target in RAM.into_iter().chain([SCRATCH, SCRATCH + 0x1000, own.0]) {
         let bytes = read(&mut session, target);
@@ -65,6 +72,9 @@ fn a_device_reaches_no_page_that_was_not_given() {
 
     let outcome = scene.end(session);
     held(name, &outcome, &["endure"]);
+    for border in borders {
+        was_told(&outcome, attacker, Transfer::Write, border);
+    }
     for target in targets {
         for which in [Transfer::Write, Transfer::Read] {
             was_told(&outcome, attacker, which, target);
