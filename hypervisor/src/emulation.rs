@@ -140,10 +140,9 @@ impl Emulated<'_> {
                 offset,
             };
         }
-        let host = ByteRange::inclusive(range.start().identity(), range.last().identity());
-        match host {
-            Some(host) if self.machine.is_memory(host) => Place::Memory,
-            Some(host) if self.machine.is_mapped(host) => Place::Device,
+        match range.identity() {
+            host if self.machine.is_memory(host) => Place::Memory,
+            host if self.machine.is_mapped(host) => Place::Device,
             _ => Place::Nothing,
         }
     }

@@ -106,7 +106,7 @@ impl Machine {
 
     /// Whether Bouncer's own tables map every byte of `range`, and the guest's do, too.
     pub(crate) fn is_mapped(&self, range: ByteRange<Hpa>) -> bool {
-        let last = Gpa::new(range.last().raw());
+        let last = range.last().identity();
         last.raw() >> mappings::mapped_width(self.physical_width) == 0
             && !mappings::message_window().is_some_and(|window| window.contains(last))
     }

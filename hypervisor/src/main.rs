@@ -117,8 +117,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
     // SAFETY: the run was just taken.
     unsafe { svm::fill_permission_maps(permission_maps, &ports) };
 
-    let hidden = hidden(own, confinement.as_ref()).ok_or(Refusal::Memory)?;
-    let hidden: &'static Hidden = frames.keep(hidden)?;
+    let hidden: &'static Hidden = frames.keep(hidden(own, confinement.as_ref()))?;
     let mut holes: Hidden = hidden.clone();
     holes.extend(mappings::message_window());
     let traps = traps(&found, confinement.is_some());
@@ -190,16 +189,11 @@ fn check_ids(found: &firmware::Found) -> Result<(), Refusal> {
     }
 }
 
-/// What the guest never reaches.
-fn hidden(own: ByteRange<Gpa>, confinement: Option<&Confinement>) -> Option<Hidden> {
-    let mut hidden = Hidden::new();
-    hidden.push(own).ok()?;
-    for registers in confinement.iter().flat_map(|c| c.registers()) {
-        let (start, last) = (registers.start().raw(), registers.last().raw());
-        let range = ByteRange::inclusive(Gpa::new(start), Gpa::new(last))?;
-        hidden.push(range).ok()?;
-    }
-    Some(hidden)
+/// What the guest never reaches. There is room: there are fewer units (`fabric`) than places.
+fn hidden(own: ByteRange<Gpa>, confinement: Option<&Confinement>) -> Hidden {
+    let registers = confinement.into_iter().flat_map(Confinement::registers);
+    let registers = registers.map(|range| range.identity());
+    core::iter::once(own).chain(registers).collect()
 }
 
 /// Where the guest is stopped from the start: at stores to the I/O APICs, whose entries could stop

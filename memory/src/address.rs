@@ -90,6 +90,13 @@ impl Gpa {
     }
 }
 
+impl Hpa {
+    /// The same address as the guest names it.
+    pub const fn identity(self) -> Gpa {
+        Gpa(self.0)
+    }
+}
+
 /// A page of our own, named by its 4 KiB-aligned host-physical address.
 ///
 /// Whoever holds a `Frame` owns the page: it is neither `Clone` nor `Copy`, and it goes back to
@@ -132,6 +139,7 @@ mod tests {
     #[test]
     fn the_guest_is_mapped_one_to_one() {
         assert_eq!(Gpa::new(0x1234).identity(), Hpa::new(0x1234));
+        assert_eq!(Hpa::new(0x1234).identity(), Gpa::new(0x1234));
     }
 
     #[test]

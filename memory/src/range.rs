@@ -1,6 +1,6 @@
 //! Ranges of bytes that are never empty and never wrap.
 
-use crate::{Address, PAGE_SIZE};
+use crate::{Address, Gpa, Hpa, PAGE_SIZE};
 
 /// A non-empty run of bytes that does not wrap the 64-bit space: `start ..= last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -86,6 +86,26 @@ impl<A: Address> ByteRange<A> {
     }
 }
 
+impl ByteRange<Gpa> {
+    /// The same bytes on the machine's bus: the guest's memory is mapped one to one.
+    pub const fn identity(&self) -> ByteRange<Hpa> {
+        ByteRange {
+            start: self.start.identity(),
+            last: self.last.identity(),
+        }
+    }
+}
+
+impl ByteRange<Hpa> {
+    /// The same bytes as the guest names them.
+    pub const fn identity(&self) -> ByteRange<Gpa> {
+        ByteRange {
+            start: self.start.identity(),
+            last: self.last.identity(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +136,13 @@ mod tests {
         assert_eq!(all.len(), u64::MAX);
         assert!(all.is_page_aligned());
         assert_eq!(all.whole_pages(), all);
+    }
+
+    #[test]
+    fn a_range_is_the_same_bytes_for_guest_and_bus() {
+        let guests = ByteRange::new(Gpa::new(0x1fff), 2).unwrap();
+        let bus = ByteRange::new(Hpa::new(0x1fff), 2).unwrap();
+        assert_eq!((guests.identity(), bus.identity()), (bus, guests));
     }
 
     #[test]

@@ -462,13 +462,10 @@ impl Fabric {
     /// The pages of the table of `id`, whose register decodes `decoded`.
     fn table_pages(&self, id: FunctionId, decoded: ByteRange<Hpa>) -> Option<ByteRange<Gpa>> {
         let layout = self.mediation.msix(id)?;
-        let start = decoded.start().raw() + u64::from(layout.table.offset);
+        let inside = decoded.identity();
+        let start = inside.start().checked_add(layout.table.offset.into())?;
         let bytes = u64::from(layout.entries) * u64::from(ENTRY_BYTES);
-        let table = ByteRange::new(Gpa::new(start), bytes)?;
-        let inside = ByteRange::inclusive(
-            Gpa::new(decoded.start().raw()),
-            Gpa::new(decoded.last().raw()),
-        )?;
+        let table = ByteRange::new(start, bytes)?;
         Some(table.intersection(&inside)?.whole_pages())
     }
 

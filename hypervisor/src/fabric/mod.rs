@@ -70,8 +70,8 @@ impl Fabric {
         if self.read_window(range, to) {
             return true;
         }
-        if let Some((pins, offset)) = self.pins_at(range) {
-            pins.read(offset, to);
+        if let Some(pins) = self.pins.iter().find(|p| p.page().contains(range.start())) {
+            pins.read(range.start().page_offset() as u32, to);
             return true;
         }
         self.table_at(range)
@@ -92,12 +92,6 @@ impl Fabric {
         }
         self.table_at(range)
             .is_some_and(|(id, place)| self.write_table(id, place, from))
-    }
-
-    fn pins_at(&self, range: ByteRange<Gpa>) -> Option<(&Pins, u32)> {
-        let mut pins = self.pins.iter();
-        let pins = pins.find(|p| p.page().contains(range.start()))?;
-        Some((pins, range.start().page_offset() as u32))
     }
 
     /// Prints the table of devices.

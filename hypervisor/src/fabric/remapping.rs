@@ -117,6 +117,11 @@ impl Segment {
     }
 }
 
+/// The segment with this number, if a unit governs it.
+fn numbered(segments: &mut [Segment], number: u16) -> Option<&mut Segment> {
+    segments.iter_mut().find(|segment| segment.number == number)
+}
+
 /// Makes every unit forget what is owed.
 fn settle(units: &mut [Unit<Mapped>], frames: &mut OwnFrames, debt: Stale<Scope>) -> Flushed {
     match debt.settle(&mut Everywhere { units, frames }) {
@@ -156,8 +161,7 @@ impl Remapping {
         segment: u16,
         candidate: Candidate<Mapped>,
     ) -> Result<(), Failure> {
-        let mut of_segment = self.segments.iter().filter(|s| s.number == segment);
-        let tables = of_segment.next().ok_or(Failure::Absent)?;
+        let tables = numbered(&mut self.segments, segment).ok_or(Failure::Absent)?;
         let frames = &mut self.frames;
         let (ring, status) = match (frames.take(), frames.take()) {
             (Ok(ring), Ok(status)) => (ring, status),
@@ -208,8 +212,7 @@ impl Remapping {
             frames,
             ..
         } = self;
-        let mut of_segment = segments.iter_mut().filter(|s| s.number == at.segment);
-        let segment = of_segment.next().ok_or(Denied::NoUnit)?;
+        let segment = numbered(segments, at.segment).ok_or(Denied::NoUnit)?;
         let domain = match reach {
             Reach::Nothing => None,
             Reach::Memory => Some(&*trusted),
@@ -246,8 +249,7 @@ impl Remapping {
 
     /// Takes everything from the requester `at` for good, and stops hearing of it.
     pub(super) fn quarantine(&mut self, at: Address) -> Result<(), OutOfFrames> {
-        let mut of_segment = self.segments.iter_mut().filter(|s| s.number == at.segment);
-        let Some(segment) = of_segment.next() else {
+        let Some(segment) = numbered(&mut self.segments, at.segment) else {
             return Ok(());
         };
         let debt = segment.contexts.quarantine(&mut self.frames, at.bdf)?;
@@ -268,8 +270,7 @@ impl Remapping {
         let Self {
             segments, frames, ..
         } = self;
-        let segment = segments.iter_mut().find(|s| s.number == at.segment);
-        let segment = segment.ok_or(Refusal::Full)?;
+        let segment = numbered(segments, at.segment).ok_or(Refusal::Full)?;
         segment.interrupts.issue(frames, at.bdf, count, QUOTA)
     }
 
@@ -287,7 +288,7 @@ impl Remapping {
             frames,
             ..
         } = self;
-        let Some(segment) = segments.iter_mut().find(|s| s.number == segment) else {
+        let Some(segment) = numbered(segments, segment) else {
             return Err(Refusal::Full);
         };
         let debt = match route {
@@ -306,7 +307,7 @@ impl Remapping {
             frames,
             ..
         } = self;
-        let Some(segment) = segments.iter_mut().find(|s| s.number == segment) else {
+        let Some(segment) = numbered(segments, segment) else {
             return;
         };
         let (block, debt) = segment.interrupts.retire(frames, block);

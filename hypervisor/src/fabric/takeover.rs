@@ -7,7 +7,7 @@ use boot::handoff::Handoff;
 use boot::memory_map::RegionKind;
 use core::fmt;
 use heapless::Vec;
-use memory::{ByteRange, Gpa, Hpa};
+use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
 use pci::mediation::{KeepoutKind, Keepouts};
 use pci::{Address, FunctionId, Latch, Mediation, Topology};
 use policy::{Enforcement, Policy, Treatment, Trust};
@@ -36,8 +36,11 @@ const MAPPED: u64 = 1 << 32;
 /// What is needed to confine devices, all of it looked at and nothing changed yet.
 pub(crate) struct Confinement {
     dmar: &'static [u8],
-    candidates: Vec<(u16, ByteRange<Hpa>, Candidate<Mapped>), MAX_UNITS>,
+    candidates: Candidates,
 }
+
+/// The units, each with its segment and its registers.
+type Candidates = Vec<(u16, ByteRange<Hpa>, Candidate<Mapped>), MAX_UNITS>;
 
 /// Why this machine's devices cannot be confined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -252,8 +255,8 @@ pub(crate) fn take_over(
 ) -> Result<&'static Shared, Refusal> {
     let Confinement { dmar, candidates } = confinement;
     let table = Dmar::parse(dmar).map_err(Obstacle::Dmar)?;
-    let place = frames.take_run((size_of::<Shared>() as u64).next_multiple_of(4096))?;
-    let own = in_host(needs.own).ok_or(Refusal::Memory)?;
+    let place = frames.take_run((size_of::<Shared>() as u64).next_multiple_of(PAGE_SIZE))?;
+    let own = needs.own.identity();
 
     let support = candidates
         .iter()
@@ -294,7 +297,7 @@ pub(crate) fn take_over(
             .space
             .windows()
             .iter()
-            .filter_map(|w| in_host(w.range())),
+            .map(|window| window.range().identity()),
     );
     let id = Remapping::trusted_id();
     let trusted = Domain::identity(id, format, &mut frames, whole, &holes);
@@ -334,7 +337,7 @@ impl Fabric {
     /// Gives everybody what it is to have, then makes the units enforce it.
     fn begin(
         &mut self,
-        mut candidates: Vec<(u16, ByteRange<Hpa>, Candidate<Mapped>), MAX_UNITS>,
+        mut candidates: Candidates,
         own: ByteRange<Hpa>,
         io_apics: &IoApics,
     ) -> Result<(), Refusal> {
@@ -414,7 +417,7 @@ fn keepouts(
         .space
         .windows()
         .iter()
-        .filter_map(|window| in_host(window.range()))
+        .map(|window| window.range().identity())
         .collect();
     for hole in holes.iter().filter(|hole| **hole != own) {
         let kind = match windows.contains(hole) {
@@ -427,7 +430,7 @@ fn keepouts(
     let local = ByteRange::inclusive(Hpa::new(0xfee0_0000), Hpa::new(0xfeef_ffff));
     let local = local.map(|range| (range, KeepoutKind::LocalApic));
     let pages = needs.io_apics.iter().map(|io_apic| io_apic.page);
-    let pages = pages.filter_map(|page| Some((in_host(page)?, KeepoutKind::IoApic)));
+    let pages = pages.map(|page| (page.identity(), KeepoutKind::IoApic));
     for (range, kind) in local.into_iter().chain(pages) {
         keepouts.protect(range, kind)?;
     }
@@ -440,9 +443,4 @@ fn keepouts(
         keepouts.protect(region.range, kind)?;
     }
     Ok(keepouts)
-}
-
-/// Guest-physical addresses are host-physical ones.
-fn in_host(range: ByteRange<Gpa>) -> Option<ByteRange<Hpa>> {
-    ByteRange::inclusive(range.start().identity(), range.last().identity())
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use machine::Attacker;
 use machine::attacker::{REACH, Transfer};
 use machine::judge::held;
-use machine::{Attacker, Scene};
 
-use crate::stage::{EDU, SCRATCH, at_work};
+use crate::stage::{SCRATCH, at_work, scene};
 
 /// A few faults in a while are a storm here.
 const STRICT: &str = r#"
@@ -22,11 +22,7 @@ storm = { faults = 5, per = "60s", then = "quarantine" }
 #[test]
 fn a_device_that_goes_on_faulting_is_cut_off() {
     let name = "a_device_that_goes_on_faulting_is_cut_off";
-    let scene = Scene::bouncer(name)
-        .policy(STRICT)
-        .checks(&["endure"])
-        .append("mem=768M")
-        .arguments(&["-device", EDU]);
+    let scene = scene(name).policy(STRICT);
     let mut session = at_work(&scene);
     let attacker = Attacker::arm(&mut session, &[]);
     for _ in 0..24 {

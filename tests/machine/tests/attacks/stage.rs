@@ -8,7 +8,7 @@ use machine::{Attacker, Scene};
 use qemu::{Outcome, Port, Session};
 
 /// Trusts all but the attacker, and tells each of its faults.
-pub(crate) const POLICY: &str = r#"
+const POLICY: &str = r#"
 version = 1
 default = "trusted"
 
@@ -44,7 +44,7 @@ fn dressed(scene: Scene) -> Scene {
 }
 
 /// The attacker, which may name any address.
-pub(crate) const EDU: &str = "edu,addr=08.0,dma_mask=0xffffffffffffffff";
+const EDU: &str = "edu,addr=08.0,dma_mask=0xffffffffffffffff";
 
 /// Starts the machine and waits until the guest is at work.
 pub(crate) fn at_work(scene: &Scene) -> Session {
