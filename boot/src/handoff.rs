@@ -163,6 +163,8 @@ impl Rehearsal {
     pub const PANIC: Self = Self(1);
     /// An exception of the processor.
     pub const FAULT: Self = Self(2);
+    /// A guest whose flags no processor takes: SVM runs it all the same, VMX refuses to.
+    pub const ENTRY: Self = Self(3);
 }
 
 /// Who made the hand-over.

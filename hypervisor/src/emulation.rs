@@ -39,14 +39,12 @@ pub(crate) enum Failure {
 /// Emulates the instruction at RIP.
 pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure> {
     let (machine, area) = (runner.machine, runner.area);
-    let state = runner.cpu.state();
-    let paging = paging_of(&state, machine.physical_width);
-    let mut vcpu = Emulated {
-        machine,
-        area,
-        paging,
-        state,
-    };
+    carry_out(Emulated::new(machine, area, runner.cpu.state()))
+}
+
+/// Once for all backends.
+#[inline(never)]
+fn carry_out(mut vcpu: Emulated<'_>) -> Result<(), Failure> {
     let (bytes, bits) = vcpu.fetch().map_err(Failure::Fault)?;
     let instruction = decode(&bytes, bits).map_err(Failure::Undecodable)?;
     execute(&instruction, &mut vcpu).map_err(Failure::Fault)
@@ -55,16 +53,13 @@ pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure>
 /// The length of the instruction at RIP, if it can still be fetched.
 pub(crate) fn current_len<B: Backend>(runner: &mut Runner<B>) -> Option<u8> {
     let (machine, area) = (runner.machine, runner.area);
-    let state = runner.cpu.state();
-    let paging = paging_of(&state, machine.physical_width);
-    let (bytes, bits) = Emulated {
-        machine,
-        area,
-        paging,
-        state,
-    }
-    .fetch()
-    .ok()?;
+    measure(&Emulated::new(machine, area, runner.cpu.state()))
+}
+
+/// Once for all backends.
+#[inline(never)]
+fn measure(vcpu: &Emulated<'_>) -> Option<u8> {
+    let (bytes, bits) = vcpu.fetch().ok()?;
     decode(&bytes, bits)
         .ok()
         .map(|instruction| instruction.length())
@@ -107,6 +102,18 @@ enum Place {
     /// Where nothing is for the guest: all ones, and writes go nowhere.
     Nothing,
     Device,
+}
+
+impl<'a> Emulated<'a> {
+    fn new(machine: &'static Machine, area: &'static Area, state: State<'a>) -> Self {
+        let paging = paging_of(&state, machine.physical_width);
+        Self {
+            machine,
+            area,
+            paging,
+            state,
+        }
+    }
 }
 
 impl Emulated<'_> {

@@ -5,7 +5,7 @@ use processor::{Order, Reason};
 use crate::backend::{Backend, Event, Exit};
 use crate::cpu::area::Area;
 use crate::cpu::{apic, instructions};
-use crate::exits::{cpuid, end, msr, nested, port};
+use crate::exits::{cpuid, end, msr, nested, port, xsetbv};
 use crate::fabric::Looked;
 use crate::machine::{Machine, NESTED_TABLES};
 use crate::{epitaph, fabric};
@@ -107,6 +107,7 @@ impl<B: Backend> Runner<B> {
                 instructions::write_back_caches();
                 self.advance();
             }
+            Exit::ExtendedControl => xsetbv::answer(self),
             Exit::Shutdown => end::triple_fault(self),
             Exit::Failed { code, detail } => end::entry_failed(self, code, detail),
         }

@@ -26,10 +26,12 @@ const COMPATIBLE: u32 = 0x4000_1000;
 const COMPATIBLE_SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
 
 const VMX: u32 = 1 << 5;
+const SMX: u32 = 1 << 6;
 const XSAVE: u32 = 1 << 26;
 const OSXSAVE: u32 = 1 << 27;
 const HYPERVISOR: u32 = 1 << 31;
 const OSPKE: u32 = 1 << 4;
+const TRACE: u32 = 1 << 25;
 const SVM: u32 = 1 << 2;
 const SKINIT: u32 = 1 << 12;
 const CR4_OSXSAVE: u64 = 1 << 18;
@@ -80,7 +82,7 @@ pub fn answer(
         // SDM vol. 2A, CPUID: ECX[27] OSXSAVE reflects CR4.OSXSAVE, which is the guest's here.
         1 => {
             let mut answer = real(1, subleaf);
-            answer.ecx = answer.ecx & !(VMX | OSXSAVE) | HYPERVISOR;
+            answer.ecx = answer.ecx & !(VMX | SMX | OSXSAVE) | HYPERVISOR;
             if answer.ecx & XSAVE != 0 && context.cr4 & CR4_OSXSAVE != 0 {
                 answer.ecx |= OSXSAVE;
             }
@@ -89,11 +91,14 @@ pub fn answer(
         7 if subleaf == 0 => {
             let mut answer = real(7, 0);
             answer.ecx &= !OSPKE;
+            answer.ebx &= !TRACE;
             if context.cr4 & CR4_PKE != 0 {
                 answer.ecx |= OSPKE;
             }
             answer
         }
+        // SDM vol. 3C, 34.5: a trace is written to physical addresses, past nested tables.
+        0x14 => Leaf::default(),
         0x4000_0000..=0x4fff_ffff => hypervisor(leaf, context, count),
         0x8000_0001 => {
             let mut answer = real(leaf, subleaf);
@@ -197,10 +202,16 @@ mod tests {
     fn the_guest_is_told_that_there_is_a_hypervisor_and_no_virtualization() {
         // APM vol. 3, E.3.2: ECX[31] is "reserved for use by hypervisor to indicate guest status".
         assert_ne!(ask(1, 0).ecx & HYPERVISOR, 0);
-        assert_eq!(ask(1, 0).ecx & VMX, 0);
+        assert_eq!(ask(1, 0).ecx & (VMX | SMX), 0);
         assert_eq!(ask(0x8000_0001, 0).ecx & (SVM | SKINIT), 0);
         assert_eq!(ask(0x8000_000a, 0), Leaf::default());
         assert_eq!(ask(0x8000_001f, 0), Leaf::default());
+    }
+
+    #[test]
+    fn a_trace_of_the_processor_is_not_offered() {
+        assert_eq!(ask(7, 0).ebx & TRACE, 0);
+        assert_eq!(ask(0x14, 0), Leaf::default());
     }
 
     #[test]
@@ -222,7 +233,7 @@ mod tests {
             ecx: 3,
             edx: 4,
         };
-        for leaf in [0, 2, 4, 0xd, 0x14, 0x8000_0000, 0x8000_0008, 0x8000_001e] {
+        for leaf in [0, 2, 4, 0xd, 0x15, 0x8000_0000, 0x8000_0008, 0x8000_001e] {
             assert_eq!(answer(leaf, 5, &context(0), real, |_| 0), real(leaf, 5));
         }
         assert_eq!(answer(7, 1, &context(0), real, |_| 0), real(7, 1));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::bochs::Bochs;
 use crate::emulator::Emulator;
 
 /// The environment variable that names another bench file than the default one.
@@ -38,6 +39,9 @@ pub struct Bench {
     pub directory: PathBuf,
     /// QEMUs, the preferred one first.
     pub emulators: Vec<Emulator>,
+    /// Bochs, if it is there.
+    #[serde(default)]
+    pub bochs: Option<Bochs>,
     /// Kernels, the preferred one first.
     pub kernels: Vec<Kernel>,
     /// The test guest's init, a static program.

@@ -47,6 +47,7 @@
 
 mod accelerator;
 mod bench;
+mod bochs;
 mod channel;
 mod emulator;
 mod error;
@@ -66,8 +67,9 @@ mod terminal;
 mod verdict;
 mod wait;
 
-pub use accelerator::{Accelerator, Host, NoKvm};
+pub use accelerator::{Accelerator, Extension, Host, NoKvm};
 pub use bench::{BENCH, Bench, Bouncer, Kernel};
+pub use bochs::Bochs;
 pub use channel::{Line, Port};
 pub use emulator::{Emulator, Version};
 pub use error::Error;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::Accelerator;
+use crate::bochs::Bochs;
 use crate::emulator::Emulator;
 
 /// What the machine starts from.
@@ -71,9 +72,12 @@ pub enum Clock {
 pub struct Machine {
     /// The QEMU that plays it.
     pub emulator: Emulator,
+    /// The Bochs that plays it instead, on a chip set of its own: without accelerator, remapping unit, drives,
+    /// monitor and qtest.
+    pub bochs: Option<Bochs>,
     /// What executes the guest's instructions.
     pub accelerator: Accelerator,
-    /// QEMU's `-cpu`.
+    /// QEMU's `-cpu`, or Bochs' model.
     pub cpu: String,
     /// Processors.
     pub vcpus: u32,
@@ -102,6 +106,7 @@ impl Machine {
     pub fn new(emulator: Emulator, boot: Boot) -> Self {
         Self {
             emulator,
+            bochs: None,
             accelerator: Accelerator::Tcg,
             cpu: "max".into(),
             vcpus: 1,
@@ -120,6 +125,14 @@ impl Machine {
     #[must_use]
     pub fn drive(mut self, image: impl Into<PathBuf>) -> Self {
         self.drives.push(image.into());
+        self
+    }
+
+    /// Has Bochs play it, with a processor of `model`.
+    #[must_use]
+    pub fn on_bochs(mut self, bochs: Bochs, model: &str) -> Self {
+        self.bochs = Some(bochs);
+        self.cpu = model.into();
         self
     }
 

@@ -29,7 +29,7 @@ pub enum Ended {
     Panic,
     /// Bouncer did not start the guest, and said why.
     Refused,
-    /// QEMU ended by itself: a crash, a refusal to start, a signal.
+    /// The emulator ended by itself: a crash, a refusal to start, a signal.
     Emulator,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Ended {
             Self::Stopped => "was stopped by hand",
             Self::Panic => "was stopped: Bouncer panicked",
             Self::Refused => "was not started: Bouncer said why",
-            Self::Emulator => "lost its emulator: QEMU crashed or was killed",
+            Self::Emulator => "lost its emulator: it crashed or was killed",
         })
     }
 }
@@ -270,6 +270,11 @@ impl Report {
             (seen, _) => seen,
         };
         self.seconds.total = total;
+    }
+
+    /// How Bouncer said that the machine would end.
+    pub(crate) fn announced(&self) -> Option<Ended> {
+        self.announced
     }
 
     /// Whether Bouncer has said its last words.

@@ -64,6 +64,7 @@ fn prepare(options: &Options) -> Result<(), Stop> {
     let bench = Bench {
         directory,
         emulators: setup::all_emulators()?,
+        bochs: setup::bochs().ok(),
         kernels,
         guest_init: build::guest()?,
         bouncer: Some(build::bouncer()?),

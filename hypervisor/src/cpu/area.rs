@@ -125,6 +125,16 @@ impl Area {
         self.backend[which].get().cast()
     }
 
+    /// Where its task state segment is.
+    pub(crate) fn task_state(&self) -> u64 {
+        Tables::task_state(self.tables.get())
+    }
+
+    /// The count of NMIs that were noted and not taken.
+    pub(crate) fn nmis(&self) -> &AtomicU64 {
+        &self.nmis
+    }
+
     /// Notes that an NMI came.
     pub(crate) fn note_nmi(&self) {
         self.nmis.fetch_add(1, Ordering::Relaxed);

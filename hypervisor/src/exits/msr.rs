@@ -5,7 +5,7 @@
 
 use processor::icr::{self, Command, Format};
 use processor::lvt;
-use processor::msr::{self, Fault, Rule, apic_base, efer};
+use processor::msr::{self, Fault, Rule, apic_base, efer, feature_control};
 use x86::msr::IA32_APIC_BASE;
 
 use crate::backend::{Backend, Event};
@@ -29,6 +29,9 @@ pub(crate) fn read<B: Backend>(runner: &mut Runner<B>) {
     let value = match msr::rule(index) {
         Some(Rule::Absent) => Err(Fault),
         Some(Rule::Efer) => Ok(efer::read(state.efer)),
+        Some(Rule::FeatureControl) => read_msr(index)
+            .map(feature_control::read)
+            .map_err(|_| Fault),
         _ => read_msr(index).map_err(|_| Fault),
     };
     match value {
@@ -48,7 +51,7 @@ pub(crate) fn write<B: Backend>(runner: &mut Runner<B>) {
     let value = state.general[2] << 32 | state.general[0] & u64::from(u32::MAX);
     let (real_efer, cr0) = (state.efer, state.cr0);
     let outcome = match msr::rule(index) {
-        Some(Rule::Absent) => Err(Fault),
+        Some(Rule::Absent | Rule::FeatureControl) => Err(Fault),
         Some(Rule::Efer) => efer::write(real_efer, value, cr0, optional_features())
             .map(|value| runner.cpu.write_efer(value)),
         Some(Rule::ApicBase) => write_apic_base(value),

@@ -5,7 +5,7 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qemu::{Bench, Clock, Emulator, Error, Kernel, Payload};
+use qemu::{Bench, Bochs, Clock, Emulator, Error, Kernel, Payload};
 
 use crate::loud::skip;
 use crate::rom::{Flaw, Rom};
@@ -54,6 +54,7 @@ pub struct Scene {
     drives: Vec<PathBuf>,
     has_iommu: bool,
     arguments: Vec<String>,
+    bochs: Option<Bochs>,
 }
 
 impl Scene {
@@ -107,6 +108,7 @@ impl Scene {
             drives: Vec::new(),
             has_iommu: true,
             arguments: Vec::new(),
+            bochs: None,
         }
     }
 
@@ -234,6 +236,28 @@ impl Scene {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// Has Bochs play the machine, with a processor of `model` and little memory; there are no remapping
+    /// hardware and no drives, and the policy allows that. `None`, with a loud word, if this machine has
+    /// no Bochs.
+    #[must_use]
+    pub fn on_bochs(mut self, model: &str) -> Option<Self> {
+        /// Where a processor runs a hundredth of the instructions.
+        const SLOW: Duration = Duration::from_secs(600);
+        const MEMORY_MIB: u64 = 128;
+        self.bochs.clone_from(&self.bench.bochs);
+        if self.bochs.is_none() {
+            skip(&self.name, "no Bochs here");
+            return None;
+        }
+        let policy = "version = 1\nrequire-iommu = false\n";
+        Some(
+            self.cpu(model)
+                .memory_mib(MEMORY_MIB)
+                .patience(SLOW)
+                .policy(policy),
+        )
     }
 
     /// Uses the first QEMU whose version begins with `version`, such as `7.2`; `None`, with a

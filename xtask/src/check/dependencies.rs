@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("policy", &["memory", "pci"]),
     ("instruction", &["memory"]),
     ("ept", &["memory", "paging"]),
+    ("vmx", &[]),
     ("vtd", &["memory", "paging", "pci"]),
     ("boot", &["acpi", "memory"]),
     (
@@ -33,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "pci",
             "policy",
             "processor",
+            "vmx",
             "vtd",
         ],
     ),

@@ -103,6 +103,7 @@ impl Scene {
         machine.clock = self.clock;
         machine.drives.clone_from(&self.drives);
         machine.iommu = machine.iommu.filter(|_| self.has_iommu);
+        machine.bochs.clone_from(&self.bochs);
         machine
     }
 
