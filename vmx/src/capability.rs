@@ -55,6 +55,17 @@ impl Capabilities {
         basic & HAS_TRUE_CONTROLS != 0
     }
 
+    /// Whether the register of the primary controls says that IA32_VMX_PROCBASED_CTLS2 exists (A.3.3).
+    pub const fn has_secondary(primary: u64) -> bool {
+        primary >> 63 == 1
+    }
+
+    /// Whether the register of the secondary controls says that IA32_VMX_EPT_VPID_CAP exists: EPT or
+    /// VPID can be turned on (A.10).
+    pub const fn has_ept_vpid(secondary: u64) -> bool {
+        secondary >> 33 & 1 == 1 || secondary >> 37 & 1 == 1
+    }
+
     /// The revision that the first word of a VMXON region and of a VMCS names.
     pub const fn revision(&self) -> u32 {
         (self.basic & REVISION) as u32
@@ -140,6 +151,16 @@ mod tests {
         }
         assert_eq!(with(EPT_VPID & !(3 << 25)), Err(Lacking::Ept));
         assert_eq!(with(0), Err(Lacking::Ept));
+    }
+
+    #[test]
+    fn a_register_is_read_only_where_another_says_that_it_exists() {
+        assert!(Capabilities::has_secondary(0x8000_0000 << 32));
+        assert!(!Capabilities::has_secondary(0x7fff_ffff_ffff_ffff));
+        for control in [1, 5] {
+            assert!(Capabilities::has_ept_vpid(1 << (32 + control)));
+        }
+        assert!(!Capabilities::has_ept_vpid(!(0x22 << 32)));
     }
 
     #[test]

@@ -47,26 +47,35 @@ pub(super) fn check() -> Result<(), Missing> {
     Ok(())
 }
 
-/// Reads the capability registers; one that is not there offers nothing.
+/// Reads the capability registers that exist; one that is not there offers nothing.
 pub(super) fn capabilities() -> Capabilities {
     let read = |index| read_msr(index).unwrap_or(0);
     let basic = read(msr::IA32_VMX_BASIC);
     let has_true = Capabilities::has_true_controls(basic);
     let either = |truth, plain| read(if has_true { truth } else { plain });
+    let primary = either(
+        msr::IA32_VMX_TRUE_PROCBASED_CTLS,
+        msr::IA32_VMX_PROCBASED_CTLS,
+    );
+    let secondary = match Capabilities::has_secondary(primary) {
+        true => read(msr::IA32_VMX_PROCBASED_CTLS2),
+        false => 0,
+    };
+    let ept_vpid = match Capabilities::has_ept_vpid(secondary) {
+        true => read(msr::IA32_VMX_EPT_VPID_CAP),
+        false => 0,
+    };
     Capabilities {
         basic,
         pin: either(
             msr::IA32_VMX_TRUE_PINBASED_CTLS,
             msr::IA32_VMX_PINBASED_CTLS,
         ),
-        primary: either(
-            msr::IA32_VMX_TRUE_PROCBASED_CTLS,
-            msr::IA32_VMX_PROCBASED_CTLS,
-        ),
-        secondary: read(msr::IA32_VMX_PROCBASED_CTLS2),
+        primary,
+        secondary,
         exit: either(msr::IA32_VMX_TRUE_EXIT_CTLS, msr::IA32_VMX_EXIT_CTLS),
         entry: either(msr::IA32_VMX_TRUE_ENTRY_CTLS, msr::IA32_VMX_ENTRY_CTLS),
-        ept_vpid: read(msr::IA32_VMX_EPT_VPID_CAP),
+        ept_vpid,
     }
 }
 

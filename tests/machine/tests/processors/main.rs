@@ -113,6 +113,37 @@ fn a_refused_entry_names_the_check_that_failed() {
     stopped_as(&outcome, "panic");
 }
 
+#[test]
+#[ignore = "takes minutes: cargo xtask test --all a_stock_kernel_under"]
+fn a_stock_kernel_under_vmx_on_bochs_reaches_user_space_and_powers_off() {
+    let name = "a_stock_kernel_under_vmx_on_bochs_reaches_user_space_and_powers_off";
+    stock_kernel(name, Player::BochsVmx);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo xtask test --all a_stock_kernel_under"]
+fn a_stock_kernel_under_svm_on_bochs_reaches_user_space_and_powers_off() {
+    let name = "a_stock_kernel_under_svm_on_bochs_reaches_user_space_and_powers_off";
+    stock_kernel(name, Player::BochsSvm);
+}
+
+fn stock_kernel(name: &str, player: Player) {
+    const CHECKS: &[&str] = &["detect", "hash", "fpu", "msr"];
+    let Some(scene) = player.scene(name) else {
+        return;
+    };
+    let scene = scene.memory_mib(256).patience(Duration::from_secs(1200));
+    let outcome = scene.checks(CHECKS).play();
+    held(name, &outcome, CHECKS);
+    assert!(
+        outcome
+            .bouncer
+            .iter()
+            .any(|line| line.text.ends_with(player.extension())),
+        "{outcome}"
+    );
+}
+
 /// Every refusal begins so.
 const REFUSAL: &str = "Bouncer does not start: ";
 
