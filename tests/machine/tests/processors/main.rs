@@ -128,7 +128,7 @@ fn a_stock_kernel_under_svm_on_bochs_reaches_user_space_and_powers_off() {
 }
 
 fn stock_kernel(name: &str, player: Player) {
-    const CHECKS: &[&str] = &["detect", "hash", "fpu", "msr"];
+    const CHECKS: &[&str] = &["detect", "hash", "msr"];
     let Some(scene) = player.scene(name) else {
         return;
     };
