@@ -20,14 +20,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("instruction", &["memory"]),
     ("ept", &["memory", "paging"]),
     ("vtd", &["memory", "paging", "pci"]),
+    ("bounce", &["memory"]),
+    ("mediator", &["bounce", "memory"]),
     ("boot", &["acpi", "memory"]),
     (
         "hypervisor",
         &[
             "acpi",
             "boot",
+            "bounce",
             "ept",
             "instruction",
+            "mediator",
             "memory",
             "paging",
             "pci",
