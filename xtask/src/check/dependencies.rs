@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vtd", &["memory", "paging", "pci"]),
     ("bounce", &["memory"]),
     ("mediator", &["bounce", "memory"]),
-    ("boot", &["acpi", "memory"]),
+    ("boot", &["acpi", "memory", "policy"]),
     (
         "hypervisor",
         &[
