@@ -1,10 +1,10 @@
 //! NVM Express: a controller whose queues are in pages of ours.
 //!
 //! The guest's driver sees registers, queues and doorbells of a plain controller and uses them as
-//! ever. What it puts into a queue is fetched once ([`submit`]), understood command by command
-//! ([`admin`], [`io`]), given pages for exactly its bytes, and put under another identifier into
+//! ever. What it puts into a queue is fetched once (`submit`), understood command by command
+//! (`admin`, `io`), given pages for exactly its bytes, and put under another identifier into
 //! a queue that the device can reach. What the device says of it is fetched once and checked
-//! ([`completion`]) before it goes into the guest's queue. Nothing ever waits for the device: every
+//! (`completion`) before it goes into the guest's queue. Nothing ever waits for the device: every
 //! wait is the guest's own.
 //!
 //! After the NVM Express base specification, revision 2.0, and the NVM command set, revision 1.0.
