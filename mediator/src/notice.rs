@@ -14,8 +14,18 @@ pub enum Notice {
         /// Which command.
         opcode: u8,
     },
-    /// A namespace has blocks with metadata, and is hidden.
-    Metadata {
+    /// A namespace has blocks of a size that is not supported, or with metadata; it is hidden.
+    UnusableBlocks {
+        /// Its number.
+        namespace: u32,
+    },
+    /// The device says other blocks of a namespace than before; it is hidden.
+    OtherBlocks {
+        /// Its number.
+        namespace: u32,
+    },
+    /// There is no room to remember a namespace, and it is hidden.
+    NoRoomForNamespace {
         /// Its number.
         namespace: u32,
     },
@@ -32,9 +42,19 @@ impl fmt::Display for Notice {
                     "{kind} command {opcode:#04x} is refused: its bytes are not known"
                 )
             }
-            Self::Metadata { namespace } => write!(
+            Self::UnusableBlocks { namespace } => write!(
                 f,
-                "namespace {namespace} is hidden: its blocks have metadata; format it without"
+                "namespace {namespace} is hidden: its blocks have metadata or no usual size; \
+                 format it otherwise"
+            ),
+            Self::OtherBlocks { namespace } => write!(
+                f,
+                "namespace {namespace} is hidden: the device says other blocks than before; \
+                 format it"
+            ),
+            Self::NoRoomForNamespace { namespace } => write!(
+                f,
+                "namespace {namespace} is hidden: so many are not remembered; number it lower"
             ),
         }
     }

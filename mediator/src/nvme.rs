@@ -1,10 +1,10 @@
 //! NVM Express: a controller whose queues are in pages of ours.
 //!
 //! The guest's driver sees registers, queues and doorbells of a plain controller and uses them as
-//! ever. What it puts into a queue is fetched once ([`submit`]), understood command by command
-//! ([`admin`], [`io`]), given pages for exactly its bytes, and put under another identifier into
+//! ever. What it puts into a queue is fetched once (`submit`), understood command by command
+//! (`admin`, `io`), given pages for exactly its bytes, and put under another identifier into
 //! a queue that the device can reach. What the device says of it is fetched once and checked
-//! ([`completion`]) before it goes into the guest's queue. Nothing ever waits for the device: every
+//! (`completion`) before it goes into the guest's queue. Nothing ever waits for the device: every
 //! wait is the guest's own.
 //!
 //! After the NVM Express base specification, revision 2.0, and the NVM command set, revision 1.0.
@@ -144,13 +144,16 @@ impl<'a> Nvme<'a> {
         }
         let lists =
             Lists::new(&mut pools.queues_to, &pools.to, &pools.from, world).ok_or(Unfit::Pages)?;
-        storage.queues.fill_with(|| QueuePair::NEW);
+        let (queues, _) = storage
+            .queues
+            .split_at_mut(storage.queues.len().min(queues::MOST_QUEUES));
+        queues.fill_with(|| QueuePair::NEW);
         storage.namespaces.fill(Namespace::NEW);
         let mut this = Self {
             limits,
             registers: Registers::NEW,
             requests: Requests::new(storage.requests),
-            queues: storage.queues,
+            queues,
             namespaces: storage.namespaces,
             pools,
             lists,
@@ -213,7 +216,7 @@ impl<'a> Nvme<'a> {
     /// Fetches, gives, rings and tells, as far as one call goes.
     fn serve(&mut self, world: &mut impl World) -> bool {
         let mut budget = BUDGET;
-        loop {
+        while self.registers.is_on() {
             self.poll_buffers(world);
             self.submit(world, &mut budget);
             self.ring(world);
@@ -223,6 +226,7 @@ impl<'a> Nvme<'a> {
                 return budget == 0 && !self.turns.is_empty();
             }
         }
+        false
     }
 }
 

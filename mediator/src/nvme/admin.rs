@@ -126,7 +126,7 @@ impl Nvme<'_> {
 
     /// "If a command is submitted that exceeds this transfer size, then the command is aborted
     /// with a status code of Invalid Field in Command": section 5.17.2.1, MDTS.
-    fn extent(&self, bytes: u64) -> Result<u32, Status> {
+    pub(super) fn extent(&self, bytes: u64) -> Result<u32, Status> {
         u32::try_from(bytes)
             .ok()
             .filter(|bytes| *bytes <= self.limits.transfer)

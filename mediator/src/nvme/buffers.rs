@@ -133,12 +133,14 @@ impl Nvme<'_> {
         // Either the guest sees our event index, or we see its tail.
         fence(Ordering::SeqCst);
         self.marks.unarmed &= !armed;
+        let mut came = false;
         for queue in each(armed) {
             match buffers.load(world, Doorbell::Submission(queue)) {
                 Ok(tail) if tail == self.queues[queue].submission.tail => {}
                 Ok(tail) => {
                     self.marks.unarmed |= 1 << queue;
                     self.tail_from_guest(world, queue, tail);
+                    came |= self.turns.contains(queue);
                 }
                 Err(_) => {
                     self.fail();
@@ -146,7 +148,7 @@ impl Nvme<'_> {
                 }
             }
         }
-        !self.turns.is_empty()
+        came
     }
 
     /// Whether completion queue `queue` has room, as the guest last said or says now. If not,

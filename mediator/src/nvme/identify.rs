@@ -45,8 +45,8 @@ mod controller {
 }
 
 /// Host identifiers, non-operational power, sets, recovery levels, endurance groups, predictable
-/// latency, keep-alive by traffic, granularity, UUIDs, longer lists of formats.
-const ATTRIBUTES: u32 = 0x0000_82ff;
+/// latency, keep-alive by traffic, granularity, UUIDs.
+const ATTRIBUTES: u32 = 0x0000_02ff;
 /// Security, Format, Firmware, namespace management, self-test, block status.
 const ADMIN_COMMANDS: u16 = 0x021f;
 /// Doorbell Buffer Config, which is ours.
@@ -58,8 +58,9 @@ const IO_COMMANDS: u16 = 0x00ff;
 mod namespace {
     pub(super) const NLBAF: usize = 25;
     pub(super) const FLBAS: usize = 26;
-    pub(super) const FORMATS: usize = 128;
-    pub(super) const FORMAT_COUNT: usize = 64;
+    pub(super) const FORMATS: core::ops::Range<usize> = 128..192;
+    /// Formats from number 16 on, which only some drivers know of.
+    pub(super) const MORE_FORMATS: core::ops::Range<usize> = 192..384;
 }
 
 impl Nvme<'_> {
@@ -123,7 +124,9 @@ impl Nvme<'_> {
     }
 
     /// Formats with metadata are not offered: it would travel through a pointer of its own. A
-    /// namespace that has one now is shown as one that is not there.
+    /// namespace that has one now is shown as one that is not there. So is one for which there
+    /// is no room, and one whose blocks are not as long as the guest was told before: there may
+    /// be requests that count the old ones.
     pub(super) fn hand_out_namespace(
         &mut self,
         world: &mut impl World,
@@ -132,38 +135,45 @@ impl Nvme<'_> {
     ) -> Result<(), Hole> {
         world.load(returned.lent().at(), self.scratch);
         let data = &mut *self.scratch;
-        let current = data[namespace::FLBAS];
-        // The upper bits of the index count only if there are that many formats.
-        let upper = if data[namespace::NLBAF] >= 16 {
-            current >> 5 & 0b11
-        } else {
-            0
-        };
-        let current = usize::from(upper << 4 | current & 0xf);
-        let formats = &mut data[namespace::FORMATS..][..4 * namespace::FORMAT_COUNT];
+        let is_empty = data.iter().all(|byte| *byte == 0);
+        // Drivers differ in which bits of FLBAS they read when there are more than 16 formats. All
+        // of them, and we, have to find the same blocks.
+        let is_late = data[namespace::NLBAF] >= 16 && data[namespace::FLBAS] & 0x60 != 0;
+        let last = data[namespace::NLBAF].min(15);
+        data[namespace::NLBAF] = last;
+        data[namespace::FLBAS] &= 0x1f;
+        data[namespace::MORE_FORMATS].fill(0);
+        let current = data[namespace::FLBAS] & 0xf;
         let mut shift = 0;
-        let mut has_metadata = false;
-        for (index, format) in formats.as_chunks_mut().0.iter_mut().enumerate() {
+        let mut is_usable = false;
+        let formats = data[namespace::FORMATS].as_chunks_mut().0;
+        for (format, index) in formats.iter_mut().zip(0..) {
             let [metadata_low, metadata_high, block, _] = *format;
-            if [metadata_low, metadata_high] != [0, 0] {
+            if index > last || [metadata_low, metadata_high] != [0, 0] {
                 *format = [0; 4];
-                has_metadata |= index == current;
-            } else if index == current {
+            } else if index == current && !is_late {
                 shift = block;
+                is_usable = io::is_block(block);
             }
         }
-        if has_metadata {
+        // All namespaces' common capabilities have a number that none has.
+        let number = learnt.filter(|number| *number != u32::MAX);
+        let place = number.and_then(io::place);
+        let known = place.and_then(|place| self.namespaces.get_mut(place));
+        let hidden = match (number, known) {
+            (None, _) => None,
+            (Some(namespace), None) => Some(Notice::NoRoomForNamespace { namespace }),
+            (Some(_), Some(_)) if is_empty => None,
+            (Some(namespace), Some(_)) if !is_usable => Some(Notice::UnusableBlocks { namespace }),
+            (Some(namespace), Some(known)) => {
+                (!known.learn(shift)).then_some(Notice::OtherBlocks { namespace })
+            }
+        };
+        if let Some(notice) = hidden {
             data.fill(0);
+            world.tell(notice);
         }
-        self.hand_out_scratch(world, returned)?;
-        let Some(number) = learnt else { return Ok(()) };
-        if has_metadata {
-            world.tell(Notice::Metadata { namespace: number });
-        }
-        if let Some(namespace) = io::place(number).and_then(|at| self.namespaces.get_mut(at)) {
-            namespace.learn(shift);
-        }
-        Ok(())
+        self.hand_out_scratch(world, returned)
     }
 
     /// Copies the rewritten data to where the guest wants it.

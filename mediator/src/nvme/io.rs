@@ -9,18 +9,41 @@ use crate::World;
 /// What the guest was told of a namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Namespace {
-    /// Bytes of a block as a power of two; 0 if the guest was not told.
-    shift: u8,
+    blocks: Blocks,
+}
+
+/// How long the blocks of a namespace are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Blocks {
+    /// The guest was not told.
+    Unknown,
+    /// A power of two of bytes.
+    Known(u8),
+    /// The guest was told this and that.
+    Contradictory,
 }
 
 impl Namespace {
     /// A namespace that the guest was told nothing of.
-    pub const NEW: Self = Self { shift: 0 };
+    pub const NEW: Self = Self {
+        blocks: Blocks::Unknown,
+    };
 
-    /// Blocks of 512 bytes up to 64 KiB are usable.
-    pub(super) fn learn(&mut self, shift: u8) {
-        self.shift = if (9..=16).contains(&shift) { shift } else { 0 };
+    /// The guest is about to be told. `false` if it was told something else before: nobody knows
+    /// by which of both it counts.
+    pub(super) fn learn(&mut self, shift: u8) -> bool {
+        self.blocks = match self.blocks {
+            Blocks::Unknown => Blocks::Known(shift),
+            Blocks::Known(known) if known == shift => Blocks::Known(shift),
+            _ => Blocks::Contradictory,
+        };
+        self.blocks == Blocks::Known(shift)
     }
+}
+
+/// Whether blocks of so many bytes, as a power of two, are usable: 512 bytes up to 64 KiB.
+pub(super) fn is_block(shift: u8) -> bool {
+    (9..=16).contains(&shift)
 }
 
 /// The place of a namespace of that number.
@@ -64,15 +87,16 @@ impl Nvme<'_> {
     /// Bytes of the blocks of a command, as the guest knows them: "Number of Logical Blocks" is
     /// counted from 0.
     fn blocks(&self, command: &Command) -> Result<u32, Status> {
-        let namespace = place(command.namespace())
-            .and_then(|place| self.namespaces.get(place))
-            .filter(|namespace| namespace.shift != 0)
-            .ok_or(Status::INVALID_NAMESPACE_OR_FORMAT)?;
-        let bytes = ((command.dword(12) & 0xffff) + 1) << namespace.shift;
-        if bytes > self.limits.transfer {
-            return Err(Status::INVALID_FIELD);
-        }
-        Ok(bytes)
+        let namespace = place(command.namespace()).and_then(|place| self.namespaces.get(place));
+        let Some(&Namespace {
+            blocks: Blocks::Known(shift),
+        }) = namespace
+        else {
+            return Err(Status::INVALID_NAMESPACE_OR_FORMAT);
+        };
+        // At most 2^16 blocks of 2^16 bytes: one byte more than a double word counts.
+        let bytes = (u64::from(command.dword(12) & 0xffff) + 1) << shift;
+        self.extent(bytes)
     }
 
     /// The guest has to ask again what the blocks of a namespace, or of all, are.

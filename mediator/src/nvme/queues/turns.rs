@@ -55,7 +55,7 @@ impl Turns {
     }
 
     /// Who is first has nothing more, or cannot go on.
-    pub(crate) fn leave(&mut self) {
+    fn leave(&mut self) {
         if let Some(queue) = self.first() {
             self.members &= !(1 << queue);
             self.first = (self.first + 1) % MOST;
@@ -65,6 +65,9 @@ impl Turns {
 
     /// `queue` is gone.
     pub(crate) fn remove(&mut self, queue: usize) {
+        if self.first() == Some(queue) {
+            return self.leave();
+        }
         for _ in 0..self.count {
             let Some(first) = self.first() else { return };
             self.leave();
