@@ -107,3 +107,78 @@ impl Arena {
             .expect("an arena has pages in each part")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PARTS: [Part; 4] = [
+        Part::QueuesToDevice,
+        Part::ToDevice,
+        Part::QueuesFromDevice,
+        Part::FromDevice,
+    ];
+
+    proptest! {
+        #[test]
+        fn an_arena_of_any_size_is_its_four_parts_and_no_more_than_was_given(
+            bytes in prop_oneof![any::<u64>(), 0_u64..1 << 31, 0_u64..1 << 17],
+        ) {
+            let Some(arena) = Arena::new(bytes) else {
+                let least = u64::from(Arena::LEAST_PAGES) * PAGE_SIZE;
+                let most = u64::from(Arena::MOST_PAGES) * PAGE_SIZE;
+                prop_assert!(bytes < least || bytes > most);
+                return Ok(());
+            };
+            prop_assert!(arena.bytes() <= bytes);
+            let parts = PARTS.map(|part| arena.part(part));
+            let mut at = Arena::BASE;
+            for part in parts {
+                prop_assert_eq!(part.start(), at);
+                prop_assert!(part.is_page_aligned());
+                at = part.last().checked_add(1).unwrap();
+            }
+            prop_assert_eq!(at.raw(), Arena::BASE.raw() + arena.bytes());
+            prop_assert_eq!(arena.readable(), parts[0].hull(&parts[1]));
+            prop_assert_eq!(arena.writable(), parts[2].hull(&parts[3]));
+            prop_assert_eq!(arena.readable().len(), arena.writable().len());
+            let is_large = bytes >= 2 * LARGE_PAGE;
+            let unit = if is_large { LARGE_PAGE } else { PAGE_SIZE };
+            prop_assert!(arena.writable().start().raw().is_multiple_of(unit));
+            prop_assert!(arena.writable().len().is_multiple_of(unit));
+            prop_assert!(bytes - arena.bytes() < 2 * unit);
+        }
+
+        #[test]
+        fn only_what_is_wholly_the_devices_has_an_offset(start: u64, len: u64, near in 0_u64..1 << 18) {
+            let arena = Arena::new(1 << 17).unwrap();
+            let end = Arena::BASE.raw() + arena.bytes();
+            for (start, len) in [(start, len), (Arena::BASE.raw() - 10 + near, len % (1 << 18))] {
+                let Some(range) = ByteRange::new(Iova::new(start), len) else { continue };
+                let is_own = start >= Arena::BASE.raw() && range.last().raw() < end;
+                prop_assert_eq!(arena.offset(range), is_own.then(|| start - Arena::BASE.raw()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_and_the_largest_arena_are_made_and_none_beyond() {
+        let least = u64::from(Arena::LEAST_PAGES) * PAGE_SIZE;
+        assert_eq!(Arena::new(least).map(|arena| arena.bytes()), Some(least));
+        assert_eq!(Arena::new(least - 1), None);
+        assert_eq!(
+            Arena::new(1 << 30).map(|arena| arena.bytes()),
+            Some(1 << 30)
+        );
+        assert_eq!(Arena::new((1 << 30) + (4 << 20)), None);
+        assert_eq!(Arena::new(u64::MAX), None);
+    }
+
+    #[test]
+    fn the_first_page_and_the_range_of_interrupts_are_no_arenas() {
+        let arena = Arena::new(1 << 30).unwrap();
+        assert!(arena.readable().start() > Iova::new(PAGE_SIZE));
+        assert!(arena.writable().last() < Iova::new(0xfee0_0000));
+    }
+}

@@ -11,10 +11,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "rehearsal"))]
+extern crate std;
+
 mod arena;
 mod loan;
 mod pages;
 mod pool;
+#[cfg(any(test, feature = "rehearsal"))]
+pub mod rehearsal;
 
 pub use arena::{Arena, Part};
 pub use loan::{Direction, FromDevice, Lent, Returned, ToDevice};

@@ -9,17 +9,17 @@ use core::marker::PhantomData;
 use memory::{ByteRange, Gpa, Hole, Iova, PAGE_SIZE};
 
 use crate::pages::Pages;
-use crate::pool::Pool;
+use crate::pool::{NOWHERE, Pool};
 
 /// Which way bytes go.
 pub trait Direction: fmt::Debug + sealed::Sealed {}
 
 /// From the guest to the device, which may only read the pages.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum ToDevice {}
 
 /// From the device, which may only write the pages, to the guest.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum FromDevice {}
 
 impl Direction for ToDevice {}
@@ -33,7 +33,63 @@ mod sealed {
 
 /// Pages that the device uses for one request, or for one queue.
 ///
-/// Belongs to the pool that lent it, which is the only one to be asked about it.
+/// Belongs to the pool that lent it, which is the only one to be asked about it. What the device
+/// reads is never handed out to the guest:
+///
+/// ```compile_fail,E0599
+/// # use bounce::{Lent, Pages, Pool, ToDevice};
+/// fn leak(pool: &Pool<ToDevice>, lent: Lent<ToDevice>, pages: &mut impl Pages) {
+///     let _ = pool.hand_out(&lent.returned(), 1, pages);
+/// }
+/// ```
+///
+/// what it writes is never filled:
+///
+/// ```compile_fail,E0599
+/// # use bounce::{FromDevice, Lent, Pages, Pool};
+/// fn leak(pool: &Pool<FromDevice>, lent: Lent<FromDevice>, pages: &mut impl Pages) {
+///     let _ = pool.fill(&lent, pages);
+/// }
+/// ```
+///
+/// what is still lent is not handed out:
+///
+/// ```compile_fail,E0308
+/// # use bounce::{FromDevice, Lent, Pages, Pool};
+/// fn hurry(pool: &Pool<FromDevice>, lent: Lent<FromDevice>, pages: &mut impl Pages) {
+///     let _ = pool.hand_out(&lent, 1, pages);
+/// }
+/// ```
+///
+/// and what was returned is not lent any more, nor taken back twice:
+///
+/// ```compile_fail,E0382
+/// # use bounce::{Lent, Pages, Pool, ToDevice};
+/// fn keep(pool: &mut Pool<ToDevice>, lent: Lent<ToDevice>, pages: &mut impl Pages) {
+///     pool.take_back(lent.returned(), pages);
+///     let _ = pool.fill(&lent, pages);
+/// }
+/// ```
+///
+/// ```compile_fail,E0382
+/// # use bounce::{Lent, Pages, Pool, ToDevice};
+/// fn repeat(pool: &mut Pool<ToDevice>, lent: Lent<ToDevice>, pages: &mut impl Pages) {
+///     let returned = lent.returned();
+///     pool.take_back(returned, pages);
+///     pool.take_back(returned, pages);
+/// }
+/// ```
+///
+/// The whole life, in order:
+///
+/// ```
+/// # use bounce::{FromDevice, Lent, Pages, Pool};
+/// fn live(pool: &mut Pool<FromDevice>, lent: Lent<FromDevice>, pages: &mut impl Pages) {
+///     let returned = lent.returned();
+///     let _ = pool.hand_out(&returned, 1, pages);
+///     pool.take_back(returned, pages);
+/// }
+/// ```
 #[must_use = "pages that are not taken back are lost to their pool"]
 #[derive(PartialEq, Eq, Debug)]
 pub struct Lent<D> {
@@ -107,19 +163,25 @@ impl<D: Direction> Pool<'_, D> {
     /// `page`.
     ///
     /// # Panics
-    /// If the loan has fewer pages.
+    /// If the loan has fewer pages, or is another pool's.
     pub fn belongs_to(&mut self, lent: &Lent<D>, index: u32, page: Gpa) {
+        self.expect_ours(lent);
         assert!(index < lent.pages, "a page of the loan");
         self.pages[(lent.first + index) as usize].origin = Gpa::new(page.raw() & !(PAGE_SIZE - 1));
     }
 
-    /// The guest's bytes of the loan's first `bytes` bytes, in order, and where the device has
-    /// them; neighbouring pages of the guest in one piece.
+    /// The guest's bytes of the loan's first `bytes` bytes, or of all there are, in order, and
+    /// where the device has them; neighbouring pages of the guest in one piece.
+    ///
+    /// # Panics
+    /// If one of the pages was never told whose it is ([`Pool::belongs_to`]), or the loan is
+    /// another pool's.
     pub fn extents(
         &self,
         lent: &Lent<D>,
         bytes: u32,
     ) -> impl Iterator<Item = (ByteRange<Gpa>, Iova)> {
+        self.expect_ours(lent);
         let end = lent.offset + bytes.min(lent.bytes);
         let mut at = lent.offset;
         core::iter::from_fn(move || {
@@ -135,36 +197,45 @@ impl<D: Direction> Pool<'_, D> {
                     break;
                 }
             }
-            let from = ByteRange::new(origin, u64::from(at.min(end) - start))?;
-            Some((from, Iova::new(lent.page.raw() + u64::from(start))))
+            let bytes = ByteRange::new(origin, u64::from(at.min(end) - start))
+                .expect("bytes up to the end of a page do not wrap");
+            Some((bytes, Iova::new(lent.page.raw() + u64::from(start))))
         })
     }
 
     /// Whether all of the guest's bytes are its memory.
     pub fn is_memory(&self, lent: &Lent<D>, pages: &impl Pages) -> bool {
-        // An extent that would wrap ends the extents early.
-        let mut covered = 0;
-        self.extents(lent, lent.bytes).all(|(range, _)| {
-            covered += range.len();
-            pages.is_memory(range)
-        }) && covered == u64::from(lent.bytes)
+        self.extents(lent, lent.bytes)
+            .all(|(range, _)| pages.is_memory(range))
     }
 
     /// Ends the loan. What the request had in the pages is gone before somebody else gets them.
+    ///
+    /// # Panics
+    /// If the loan is another pool's.
     pub fn take_back(&mut self, returned: Returned<D>, pages: &mut impl Pages) {
         let Returned(lent) = returned;
+        self.expect_ours(&lent);
         pages.scrub(lent.range());
         self.put(lent.first, lent.pages);
     }
 
     fn origin(&self, lent: &Lent<D>, at: u32) -> Gpa {
-        let page = self.pages[(lent.first + at / PAGE_SIZE as u32) as usize];
-        Gpa::new(page.origin.raw() + u64::from(at % PAGE_SIZE as u32))
+        let page = self.pages[(lent.first + at / PAGE_SIZE as u32) as usize].origin;
+        assert_ne!(page, NOWHERE, "the pages of a loan belong to somebody");
+        Gpa::new(page.raw() + u64::from(at % PAGE_SIZE as u32))
+    }
+
+    fn expect_ours(&self, lent: &Lent<D>) {
+        let is_ours = lent.page == self.address(lent.first)
+            && lent.first + lent.pages <= self.pages.len() as u32;
+        assert!(is_ours, "a loan is its own pool's");
     }
 }
 
 impl Pool<'_, ToDevice> {
-    /// Copies the guest's bytes into the loan, before the device is told of it.
+    /// Copies the guest's bytes into the loan, before the device is told of it. On `Err` the
+    /// content of the loan is unspecified, and made of nothing but the request's bytes.
     pub fn fill(&self, lent: &Lent<ToDevice>, pages: &mut impl Pages) -> Result<(), Hole> {
         self.extents(lent, lent.bytes)
             .try_for_each(|(from, to)| pages.copy_in(from, to))
@@ -173,7 +244,8 @@ impl Pool<'_, ToDevice> {
 
 impl Pool<'_, FromDevice> {
     /// Copies the first `bytes` bytes that the device wrote, or all there are, to the guest.
-    /// Whoever changes them meanwhile harms itself: each byte is fetched once.
+    /// Whoever changes them meanwhile harms itself: each byte is fetched once. On `Err` what
+    /// comes before the extent with the hole was written.
     pub fn hand_out(
         &self,
         returned: &Returned<FromDevice>,
@@ -184,3 +256,6 @@ impl Pool<'_, FromDevice> {
             .try_for_each(|(to, from)| pages.copy_out(from, to))
     }
 }
+
+#[cfg(test)]
+mod tests;

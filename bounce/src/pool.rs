@@ -14,6 +14,8 @@ use crate::loan::Lent;
 const ORDERS: usize = 18;
 /// No page.
 const NONE: u32 = u32::MAX;
+/// No page of the guest's: it does not begin at one.
+pub(crate) const NOWHERE: Gpa = Gpa::new(u64::MAX);
 
 /// What is known of one page. Kept apart from the page itself.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,7 @@ pub struct Page {
 impl Page {
     /// A page of which nothing is known yet.
     pub const NEW: Self = Self {
-        origin: Gpa::new(0),
+        origin: NOWHERE,
         next: NONE,
         previous: NONE,
         free: None,
@@ -41,7 +43,10 @@ impl Page {
 pub struct Pool<'a, D> {
     first: Iova,
     pub(crate) pages: &'a mut [Page],
+    /// For each length, the first of the free runs that have it.
     heads: [u32; ORDERS],
+    /// A bit for each length of which there is a free run.
+    lengths: u32,
     free: u32,
     direction: PhantomData<D>,
 }
@@ -63,6 +68,7 @@ impl<'a, D> Pool<'a, D> {
             first: part.start(),
             pages,
             heads: [NONE; ORDERS],
+            lengths: 0,
             free: 0,
             direction: PhantomData,
         };
@@ -94,16 +100,25 @@ impl<'a, D> Pool<'a, D> {
     /// there is no run that long now, or nothing is asked for.
     pub fn lend(&mut self, offset: u16, bytes: u32) -> Option<Lent<D>> {
         let offset = u32::from(offset) % PAGE_SIZE as u32;
-        let pages = offset.checked_add(bytes)?.div_ceil(PAGE_SIZE as u32);
-        let first = self.take(pages).filter(|_| bytes != 0)?;
+        let end = offset.checked_add(bytes).filter(|_| bytes != 0)?;
+        let pages = end.div_ceil(PAGE_SIZE as u32);
+        let first = self.take(pages)?;
+        // Nobody's bytes go where those of the loan before went.
+        let run = first as usize..(first + pages) as usize;
+        self.pages[run]
+            .iter_mut()
+            .for_each(|page| page.origin = NOWHERE);
         Some(Lent::new(self.address(first), first, pages, offset, bytes))
     }
 
-    /// Takes a run of `count` pages.
+    /// Takes a run of `count` pages, at least one.
     fn take(&mut self, count: u32) -> Option<u32> {
-        let wanted = count.checked_next_power_of_two().filter(|_| count != 0)?;
-        let order = wanted.trailing_zeros() as usize;
-        let found = (order..ORDERS).find(|order| self.heads[*order] != NONE)?;
+        let order = count.checked_next_power_of_two()?.trailing_zeros();
+        let fitting = self.lengths & u32::MAX.checked_shl(order)?;
+        if fitting == 0 {
+            return None;
+        }
+        let found = fitting.trailing_zeros() as usize;
         let first = self.heads[found];
         self.unlink(first, found);
         self.free -= 1 << found;
@@ -112,8 +127,9 @@ impl<'a, D> Pool<'a, D> {
         Some(first)
     }
 
-    /// Frees a run of pages.
+    /// Frees a run of pages, in the longest pieces that begin at a multiple of their length.
     pub(crate) fn put(&mut self, first: u32, count: u32) {
+        self.free += count;
         let (mut at, end) = (first, first + count);
         while at < end {
             let aligned = at.trailing_zeros().min(ORDERS as u32 - 1);
@@ -123,11 +139,10 @@ impl<'a, D> Pool<'a, D> {
         }
     }
 
-    /// Frees one aligned run and whatever it makes whole.
+    /// Frees one piece and whatever it makes whole.
     fn merge(&mut self, mut at: u32, mut order: usize) {
-        self.free += 1 << order;
         while order + 1 < ORDERS {
-            let buddy = at ^ 1 << order;
+            let buddy = at ^ (1 << order);
             let is_whole = self
                 .pages
                 .get(buddy as usize)
@@ -139,27 +154,35 @@ impl<'a, D> Pool<'a, D> {
             at &= !(1 << order);
             order += 1;
         }
+        self.link(at, order);
+    }
+
+    fn link(&mut self, at: u32, order: usize) {
         let head = core::mem::replace(&mut self.heads[order], at);
+        self.lengths |= 1 << order;
         if head != NONE {
             self.pages[head as usize].previous = at;
         }
         self.pages[at as usize] = Page {
-            origin: Gpa::new(0),
             next: head,
-            previous: NONE,
             free: Some(order as u8),
+            ..Page::NEW
         };
     }
 
     fn unlink(&mut self, at: u32, order: usize) {
-        let Page { next, previous, .. } = self.pages[at as usize];
-        match previous {
-            NONE => self.heads[order] = next,
-            previous => self.pages[previous as usize].next = next,
+        let page = core::mem::replace(&mut self.pages[at as usize], Page::NEW);
+        match page.previous {
+            NONE => self.heads[order] = page.next,
+            previous => self.pages[previous as usize].next = page.next,
         }
-        if next != NONE {
-            self.pages[next as usize].previous = previous;
+        match page.next {
+            NONE if page.previous == NONE => self.lengths &= !(1 << order),
+            NONE => {}
+            next => self.pages[next as usize].previous = page.previous,
         }
-        self.pages[at as usize] = Page::NEW;
     }
 }
+
+#[cfg(test)]
+mod tests;
