@@ -66,6 +66,7 @@ fn prepare(options: &Options) -> Result<(), Stop> {
         emulators: setup::all_emulators()?,
         kernels,
         guest_init: build::guest()?,
+        tools: Some(setup::fetch_tools()?),
         bouncer: Some(build::bouncer()?),
     };
     Ok(bench.save()?)

@@ -17,6 +17,7 @@ mod ipis;
 mod meddle;
 mod msr;
 mod nmi;
+mod nvme;
 mod sha256_64m;
 mod straddle;
 mod timers;
@@ -77,6 +78,16 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("disk", 120, disk::run),
     on_request("disk-reads", 120, disk::reads),
     on_request("disk-rate", 60, disk::rate),
+    on_request("nvme-files", 480, nvme::files),
+    on_request("nvme-fio", 480, nvme::fio),
+    on_request("nvme-subpage", 300, nvme::subpage),
+    on_request("nvme-admin", 120, nvme::admin),
+    on_request("nvme-rebind", 300, nvme::rebind),
+    on_request("nvme-reset", 300, nvme::reset),
+    on_request("nvme-suspend", 180, nvme::suspend),
+    on_request("nvme-polled", 300, nvme::polled),
+    on_request("nvme-two", 120, nvme::two),
+    on_request("nvme-load", 1800, nvme::measure),
     on_request("endure", 60, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),

@@ -16,9 +16,12 @@ impl Scene {
     #[must_use]
     pub fn initial_file_system(&self) -> PathBuf {
         let modules = self.modules.iter().cloned();
-        let initramfs = Initramfs::new(&self.bench.guest_init)
+        let mut initramfs = Initramfs::new(&self.bench.guest_init)
             .modules(&self.kernel, modules)
             .checks(self.checks.iter().cloned());
+        if self.has_tools {
+            initramfs = initramfs.tree(demand(self.bench.tools()));
+        }
         let written = demand(initramfs.write(&self.file("initrd.new")));
         keep_if_equal(&written, &self.file("initrd"))
     }

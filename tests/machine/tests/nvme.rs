@@ -1,0 +1,104 @@
+//! An NVMe drive at full function: without Bouncer, which tests the checks, and trusted under it.
+
+use machine::Scene;
+use machine::judge::{figure, held};
+
+/// What a drive must do, without programs that the initial file system has only when asked.
+const PLAIN: &[&str] = &[
+    "nvme-subpage",
+    "nvme-admin",
+    "nvme-rebind",
+    "nvme-reset",
+    "nvme-suspend",
+];
+/// What needs fio or mkfs.ext4.
+const WITH_TOOLS: &[&str] = &["nvme-files", "nvme-fio"];
+/// Everything may reach the guest's memory.
+const POLICY: &str = "version = 1\ndefault = \"trusted\"\n";
+/// Less than the checks do unless told: an emulated machine is slow.
+const SMALL: &str = "bouncer.files=48 bouncer.fio=8 bouncer.seconds=3";
+/// MiB of the drive.
+const DRIVE: u64 = 256;
+
+fn plain(scene: Scene) -> Scene {
+    scene.drive(DRIVE).processors(2).append(SMALL).checks(PLAIN)
+}
+
+fn with_tools(scene: Scene) -> Scene {
+    scene
+        .drive(DRIVE)
+        .processors(2)
+        .modules(&["ext4"])
+        .tools()
+        .append(SMALL)
+        .checks(WITH_TOOLS)
+}
+
+fn polled(scene: Scene) -> Scene {
+    scene
+        .drive(DRIVE)
+        .processors(2)
+        .tools()
+        .append("nvme.poll_queues=1")
+        .checks(&["nvme-polled"])
+}
+
+fn two(scene: Scene) -> Scene {
+    scene
+        .drive(DRIVE)
+        .drive(DRIVE)
+        .processors(2)
+        .checks(&["nvme-two"])
+}
+
+#[test]
+fn without_bouncer_a_drive_does_all_that_is_asked() {
+    let name = "without_bouncer_a_drive_does_all_that_is_asked";
+    held(name, &plain(Scene::native(name)).play(), PLAIN);
+}
+
+#[test]
+fn without_bouncer_files_and_random_load_are_verified() {
+    let name = "without_bouncer_files_and_random_load_are_verified";
+    let outcome = with_tools(Scene::native(name)).play();
+    held(name, &outcome, WITH_TOOLS);
+    assert!(
+        figure(&outcome, "files.bytes") >= 48.0 * 1048576.0,
+        "{outcome}"
+    );
+}
+
+#[test]
+fn without_bouncer_polled_queues_and_two_drives_work() {
+    let name = "without_bouncer_polled_queues_and_two_drives_work";
+    let outcome = polled(Scene::native(&format!("{name}_polled"))).play();
+    held(name, &outcome, &["nvme-polled"]);
+    let outcome = two(Scene::native(name)).play();
+    held(name, &outcome, &["nvme-two"]);
+}
+
+#[test]
+fn a_trusted_drive_does_all_that_is_asked() {
+    let name = "a_trusted_drive_does_all_that_is_asked";
+    held(
+        name,
+        &plain(Scene::bouncer(name).policy(POLICY)).play(),
+        PLAIN,
+    );
+}
+
+#[test]
+fn files_and_random_load_on_a_trusted_drive_are_verified() {
+    let name = "files_and_random_load_on_a_trusted_drive_are_verified";
+    let outcome = with_tools(Scene::bouncer(name).policy(POLICY)).play();
+    held(name, &outcome, WITH_TOOLS);
+}
+
+#[test]
+fn polled_queues_and_two_trusted_drives_work() {
+    let name = "polled_queues_and_two_trusted_drives_work";
+    let scene = Scene::bouncer(&format!("{name}_polled")).policy(POLICY);
+    held(name, &polled(scene).play(), &["nvme-polled"]);
+    let outcome = two(Scene::bouncer(name).policy(POLICY)).play();
+    held(name, &outcome, &["nvme-two"]);
+}
