@@ -283,6 +283,7 @@ impl Fake {
 }
 
 impl GuestMemory for Fake {
+    #[inline(never)]
     fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
         let range = ByteRange::new(at, to.len() as u64).expect("bytes");
         if !self.is_memory(range) {
@@ -292,6 +293,7 @@ impl GuestMemory for Fake {
         Ok(())
     }
 
+    #[inline(never)]
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
         let range = ByteRange::new(at, from.len() as u64).expect("bytes");
         if !self.is_memory(range) {
@@ -311,10 +313,12 @@ impl Fake {
 }
 
 impl Pages for Fake {
+    #[inline(never)]
     fn is_memory(&self, range: ByteRange<Gpa>) -> bool {
         range.last().raw() < MEMORY as u64 && !self.hole.is_some_and(|hole| hole.overlaps(&range))
     }
 
+    #[inline(never)]
     fn copy_in(&mut self, from: ByteRange<Gpa>, to: Iova) -> Result<(), Hole> {
         let own = self.own(to, from.len() as usize);
         assert!(
@@ -329,26 +333,31 @@ impl Pages for Fake {
         Ok(())
     }
 
+    #[inline(never)]
     fn copy_out(&mut self, from: Iova, to: ByteRange<Gpa>) -> Result<(), Hole> {
         let own = self.own(from, to.len() as usize);
         self.write(to.start(), &self.pages[own])
     }
 
+    #[inline(never)]
     fn load(&self, at: Iova, to: &mut [u8]) {
         to.copy_from_slice(&self.pages[self.own(at, to.len())]);
     }
 
+    #[inline(never)]
     fn load_u32(&self, at: Iova) -> u32 {
         let mut bytes = [0; 4];
         self.load(at, &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
+    #[inline(never)]
     fn store(&mut self, at: Iova, from: &[u8]) {
         let own = self.own(at, from.len());
         self.pages[own].copy_from_slice(from);
     }
 
+    #[inline(never)]
     fn scrub(&mut self, at: ByteRange<Iova>) {
         let own = self.own(at.start(), at.len() as usize);
         self.pages[own].fill(0);
@@ -356,6 +365,7 @@ impl Pages for Fake {
 }
 
 impl World for Fake {
+    #[inline(never)]
     fn load_register(&self, offset: u32) -> u32 {
         match offset {
             0x00 => self.capabilities as u32,
@@ -367,6 +377,7 @@ impl World for Fake {
         }
     }
 
+    #[inline(never)]
     fn store_register(&mut self, offset: u32, value: u32) {
         let low = |base: u64| base >> 32 << 32 | u64::from(value);
         let high = |base: u64| base & 0xffff_ffff | u64::from(value) << 32;
@@ -409,6 +420,7 @@ impl World for Fake {
         }
     }
 
+    #[inline(never)]
     fn raise(&mut self, vector: u16) -> bool {
         if !self.is_masked {
             self.raised.push(vector);
@@ -416,10 +428,12 @@ impl World for Fake {
         !self.is_masked
     }
 
+    #[inline(never)]
     fn tell(&mut self, notice: Notice) {
         self.notices.push(notice);
     }
 
+    #[inline(never)]
     fn cut_off(&mut self, lie: Lie) {
         self.lie = Some(lie);
     }

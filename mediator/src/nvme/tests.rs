@@ -156,3 +156,32 @@ fn a_guest_with_doorbells_in_memory_rings_while_little_is_on_its_way_and_no_more
     driver.fill(1, blocks(2, [0x4_0000, 0], 0, 8));
     assert!(driver.ring_in_memory(1), "the queue is idle again");
 }
+
+/// What a request costs: its instructions are counted by
+/// `valgrind --tool=callgrind TEST-BINARY --ignored requests_of_depth_NN`, less those of `Fake`.
+fn requests_of_depth(depth: u32, opcode: u8) {
+    let mut driver = Driver::ready(16 << 20);
+    for _ in 0..2048 / depth {
+        for _ in 0..depth {
+            driver.fill(1, blocks(opcode, [0x4_0000, 0], 0, 8));
+        }
+        driver.ring(1);
+        driver.world.run();
+        let _ = driver.nvme.look(&mut driver.world);
+        while driver.next(1).is_some() {}
+        driver.seen(1);
+    }
+    assert_eq!(driver.nvme.in_flight(), 0);
+}
+
+#[test]
+#[ignore = "for counting: valgrind --tool=callgrind TEST-BINARY --ignored requests_of_depth_1_are"]
+fn requests_of_depth_1_are_counted() {
+    requests_of_depth(1, 2);
+}
+
+#[test]
+#[ignore = "for counting: valgrind --tool=callgrind TEST-BINARY --ignored requests_of_depth_32_are"]
+fn requests_of_depth_32_are_counted() {
+    requests_of_depth(32, 2);
+}
