@@ -59,6 +59,11 @@ pub(super) struct Fake {
     pub(super) disk: Vec<u8>,
     /// What it says of namespace 1 besides.
     pub(super) metadata: u8,
+    /// FLBAS and NLBAF.
+    pub(super) format: u8,
+    pub(super) last_format: u8,
+    /// Whether its registers read as ones.
+    pub(super) is_gone: bool,
     pub(super) raised: Vec<u16>,
     pub(super) is_masked: bool,
     pub(super) notices: Vec<Notice>,
@@ -86,14 +91,21 @@ impl Fake {
             completions: vec![DeviceQueue::default(); 64],
             given: VecDeque::new(),
             events: VecDeque::new(),
-            disk: (0..4 << 20).map(|at: u32| (at / 7 % 251) as u8).collect(),
+            disk: disk(),
             metadata: 0,
+            format: 0,
+            last_format: 1,
+            is_gone: false,
             raised: Vec::new(),
             is_masked: false,
             notices: Vec::new(),
             lie: None,
             rung: 0,
         }
+    }
+
+    pub(super) fn arena(&self) -> Arena {
+        self.arena
     }
 
     /// Bytes that the device may read: a fault is a failure of the test.
@@ -232,6 +244,7 @@ impl Fake {
                     self.give(&words, &data);
                 }
                 9 => drop(self.take(&words, 16)),
+                5 => drop(self.take(&words, bytes)),
                 _ => {}
             }
             return self.complete(&request, 0, 0);
@@ -271,8 +284,11 @@ impl Fake {
         match structure {
             0 => {
                 data.fill(0);
-                data[25] = 1;
-                data[128..136].copy_from_slice(&[self.metadata, 0, 9, 0, 8, 0, 12, 0]);
+                data[25] = self.last_format;
+                data[26] = self.format;
+                data[192..196].copy_from_slice(&[0, 0, 13, 0]);
+                data[256..260].copy_from_slice(&[0, 0, 13, 0]);
+                data[128..136].copy_from_slice(&[self.metadata, 0, 9, 0, 0, 0, 12, 0]);
                 data[0] = 1;
             }
             1 => data[77] = 0,
@@ -372,6 +388,7 @@ impl World for Fake {
             0x04 => (self.capabilities >> 32) as u32,
             0x08 => 0x0002_0000,
             0x14 => self.cc,
+            0x1c if self.is_gone => u32::MAX,
             0x1c => u32::from(self.is_ready),
             _ => panic!("a load of {offset:#x}"),
         }
@@ -685,6 +702,14 @@ pub(super) fn command(
 /// A read or write of `blocks` blocks of namespace 1.
 pub(super) fn blocks(opcode: u8, prps: [u64; 2], first: u32, blocks: u32) -> [u32; 16] {
     command(opcode, 1, prps, &[(10, first), (12, blocks - 1)])
+}
+
+/// 1 MiB of which no two blocks near each other are the same.
+fn disk() -> Vec<u8> {
+    let pattern: Vec<u8> = (0..7 * 251).map(|at: u32| (at / 7) as u8).collect();
+    let mut disk = pattern.repeat((1 << 20) / pattern.len() + 1);
+    disk.truncate(1 << 20);
+    disk
 }
 
 /// Storage for eight queue pairs and four namespaces.
