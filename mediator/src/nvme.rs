@@ -185,6 +185,12 @@ impl<'a> Nvme<'a> {
         self.requests.given_count()
     }
 
+    /// Pages that requests have now, and that came back to nobody if there are no requests.
+    pub fn lent_pages(&self) -> u32 {
+        let Pools { to, from, .. } = &self.pools;
+        to.pages() - to.free_pages() + from.pages() - from.free_pages()
+    }
+
     /// Asserts that no page is lost: every page is free, or belongs to a queue that there is, a
     /// request that the device has, or the lists.
     ///

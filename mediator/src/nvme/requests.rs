@@ -82,16 +82,17 @@ impl<'a> Requests<'a> {
         self.given
     }
 
-    /// Gives it an identifier. `Err` if there is no room.
-    pub(super) fn give(&mut self, given: Given) -> Result<u16, Given> {
+    /// Gives it an identifier.
+    ///
+    /// # Panics
+    /// If there is no room.
+    pub(super) fn give(&mut self, given: Given) -> u16 {
         let id = self.free;
-        let Some(entry) = self.entries.get_mut(usize::from(id)) else {
-            return Err(given);
-        };
+        let entry = &mut self.entries[usize::from(id)];
         self.free = entry.next;
         entry.given = Some(given);
         self.given += 1;
-        Ok(id)
+        id
     }
 
     /// Every request that it has.
