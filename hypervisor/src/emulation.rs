@@ -22,7 +22,7 @@ use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
 use crate::run::Runner;
-use crate::{command, hidden, io_apic};
+use crate::{command, hidden, io_apic, mediated};
 
 /// Offsets of the local APIC whose dropped writes have been reported.
 static DROPPED: Once<u32, 8> = Once::new();
@@ -160,6 +160,7 @@ impl Emulated<'_> {
             Place::Nothing => to.fill(0xff),
             // SAFETY: the nested tables let the guest read the page itself.
             Place::IoApic { .. } => unsafe { physical::read_device(range.start().identity(), to) },
+            Place::Device if self.is_read_by_mediator(range, to) => {}
             Place::Device if self.is_read_by_fabric(range, to) => {}
             // SAFETY: mapped, neither Bouncer's nor watched: the guest could make this access itself.
             Place::Device => unsafe { physical::read_device(range.start().identity(), to) },
@@ -174,11 +175,22 @@ impl Emulated<'_> {
             Place::Hidden => hidden::report(self.area, range, Access::Write, *self.state.rip),
             Place::Nothing => {}
             Place::IoApic { page, offset } => io_apic::write_for_guest(page, offset, from),
+            Place::Device if self.is_written_by_mediator(range, from) => {}
             Place::Device if self.is_written_by_fabric(range, from) => {}
             // SAFETY: as for reads.
             Place::Device => unsafe { physical::write_device(range.start().identity(), from) },
         }
         Ok(())
+    }
+
+    fn is_read_by_mediator(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
+        let slot = mediated::at(range);
+        slot.is_some_and(|slot| slot.read(self.machine, range, to))
+    }
+
+    fn is_written_by_mediator(&self, range: ByteRange<Gpa>, from: &[u8]) -> bool {
+        let slot = mediated::at(range);
+        slot.is_some_and(|slot| slot.write(self.machine, self.area, range, from))
     }
 
     fn is_read_by_fabric(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
@@ -204,7 +216,7 @@ impl Emulated<'_> {
         if offset == apic::COMMAND_LOW {
             let high = u64::from(apic::read_for_guest(apic::COMMAND_HIGH));
             let asked = icr::read(high << 32 | u64::from(value), Format::Xapic);
-            if asked != icr::Command::Pass {
+            if !command::may_pass(self.machine, self.area, asked) {
                 command::obey(self.machine, self.area, asked);
                 return;
             }

@@ -10,6 +10,7 @@
 mod backend;
 mod command;
 mod console;
+mod copy;
 mod cpu;
 mod devices;
 mod emulation;
@@ -23,6 +24,7 @@ mod io_apic;
 mod limit;
 mod machine;
 mod mappings;
+mod mediated;
 mod own;
 mod physical;
 mod power;
@@ -47,6 +49,7 @@ use cpu::{apic, startup};
 use fabric::{Confinement, Needs, Space};
 use machine::{Hidden, MAX_PROCESSORS, Machine};
 use mappings::NestedMap;
+use mediated::Pools;
 use own::OwnFrames;
 use refusal::{Refusal, refuse};
 use run::Runner;
@@ -139,6 +142,8 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
                 timer: found.timer,
                 apic_id: apic::id(),
                 map,
+                // SAFETY: the validated hand-over says that nobody uses this part of Bouncer's memory.
+                pools: unsafe { Pools::new(handoff.pools.range()) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
             let held = fabric.lock();
@@ -146,7 +151,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
             (Some(fabric), held.unused())
         }
         None => {
-            devices::describe(policy, &topology, |_| "none");
+            devices::describe(policy, &topology, |_| None, |_| "none");
             say!("@iommu units=0 enforcement=none");
             (None, frames.untouched())
         }
@@ -155,6 +160,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
         handoff,
         own,
         hidden,
+        memory: machine::memory_of(handoff),
         fabric,
         timer: found.timer,
         power: found.power,
@@ -350,10 +356,11 @@ fn describe(machine: &Machine) {
             >> 20
     );
     say!(
-        "@own base={:#x} bytes={} image={}",
+        "@own base={:#x} bytes={} image={} pools={}",
         handoff.own.base,
         handoff.own.len,
-        handoff.image.len
+        handoff.image.len,
+        handoff.pools.len
     );
 }
 

@@ -126,6 +126,7 @@ pub(crate) enum Id {
     Default,
     RequireIommu,
     Viommu,
+    BounceMemory,
     Name,
     Match,
     Trust,
@@ -185,6 +186,15 @@ const KEYS: &[Key] = &[
         takes: Takes::Boolean,
         default: Omitted::Value("true"),
         meaning: "Show the guest a virtual VT-d in front of the untrusted devices.",
+    },
+    Key {
+        id: Id::BounceMemory,
+        table: Table::Top,
+        name: "bounce-memory",
+        takes: Takes::Size,
+        default: Omitted::Value(r#""32MiB""#),
+        meaning: "The memory set aside at boot for the pools of all untrusted devices, those that are plugged \
+                  in later with them.",
     },
     Key {
         id: Id::Name,

@@ -116,6 +116,7 @@ impl<'t> Parser<'t> {
             Id::Default => policy.default_trust = given.word()?,
             Id::RequireIommu => policy.require_iommu = given.boolean()?,
             Id::Viommu => policy.viommu = given.boolean()?,
+            Id::BounceMemory => policy.bounce_memory = given.size()?,
             Id::Name => rule.name = Some(given.name()?),
             Id::Trust => rule.trust = given.word()?,
             Id::Pool => rule.pool = given.size()?,

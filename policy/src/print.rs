@@ -14,6 +14,7 @@ impl fmt::Display for Policy {
         writeln!(f, "default = \"{}\"", self.default_trust)?;
         writeln!(f, "require-iommu = {}", self.require_iommu)?;
         writeln!(f, "viommu = {}", self.viommu)?;
+        writeln!(f, "bounce-memory = \"{}\"", self.bounce_memory)?;
         self.rules.iter().try_for_each(|rule| write!(f, "\n{rule}"))
     }
 }

@@ -30,6 +30,7 @@ pub struct Policy {
     pub(crate) default_trust: Trust,
     pub(crate) require_iommu: bool,
     pub(crate) viommu: bool,
+    pub(crate) bounce_memory: PoolSize,
     pub(crate) rules: Vec<Rule, MAX_RULES, u8>,
     /// Where each rule starts in the text, in step with `rules`.
     // Apart from the rules, so that a rule is the same rule wherever it stands in a file.
@@ -57,6 +58,19 @@ impl Policy {
         self.viommu
     }
 
+    /// The memory for the pools of all untrusted devices.
+    pub fn bounce_memory(&self) -> PoolSize {
+        self.bounce_memory
+    }
+
+    /// Bytes to set aside at boot for pools: none where nobody is confined.
+    pub fn bytes_set_aside(&self) -> u64 {
+        match self.enforcement {
+            Enforcement::On => self.bounce_memory.bytes(),
+            Enforcement::Audit | Enforcement::Off => 0,
+        }
+    }
+
     /// The rules, first to last.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
@@ -76,6 +90,7 @@ impl Default for Policy {
             default_trust: Trust::Untrusted,
             require_iommu: true,
             viommu: true,
+            bounce_memory: PoolSize::ALL_BY_DEFAULT,
             rules: Vec::new(),
             lines: Vec::new(),
         }

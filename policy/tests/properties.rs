@@ -415,6 +415,7 @@ const PIECES: &[&str] = &[
     "per = \"2s\"",
     "then = \"log\"",
     "viommu = false\n",
+    "bounce-memory = \"8MiB\"\n",
     ", ",
     "\n",
     "\r\n",

@@ -43,6 +43,9 @@ impl Targets {
 pub enum Command {
     /// An ordinary interrupt: the local APIC sends it itself.
     Pass,
+    /// An NMI to the targets, which the local APIC sends itself; those of a logical destination are
+    /// told by nobody but the local APICs, and count as all.
+    Nmi(Targets),
     /// Put the targets into wait-for-SIPI.
     Init(Targets),
     /// Start those of the targets that wait, in real mode at `vector << 12`.
@@ -87,8 +90,10 @@ pub fn read(value: u64, format: Format) -> Command {
             vector: (value & 0xff) as u8,
             targets,
         },
-        // Fixed, lowest priority, NMI.
-        0b000 | 0b001 | 0b100 => Command::Pass,
+        0b100 if is_logical && matches!(targets, Targets::One(_)) => Command::Nmi(Targets::All),
+        0b100 => Command::Nmi(targets),
+        // Fixed, lowest priority.
+        0b000 | 0b001 => Command::Pass,
         _ => Command::Unsupported,
     }
 }
@@ -147,13 +152,22 @@ mod tests {
         );
     }
 
+    #[test]
+    fn whom_an_nmi_is_for_is_told_as_far_as_it_can_be() {
+        let to_3 = |low: u64| read(3 << 56 | low, Format::Xapic);
+        assert_eq!(to_3(0x400), Command::Nmi(Targets::One(3)));
+        assert_eq!(to_3(0xc_0400), Command::Nmi(Targets::Others));
+        assert_eq!(to_3(0xc00), Command::Nmi(Targets::All), "a logical one");
+    }
+
     proptest! {
         #[test]
         fn nothing_but_ordinary_interrupts_ever_passes(value: u64, x2apic: bool) {
             let format = if x2apic { Format::X2apic } else { Format::Xapic };
             let delivery = value >> 8 & 7;
-            let passes = read(value, format) == Command::Pass;
-            prop_assert_eq!(passes, [0, 1, 4].contains(&delivery));
+            let command = read(value, format);
+            prop_assert_eq!(command == Command::Pass, [0, 1].contains(&delivery));
+            prop_assert_eq!(matches!(command, Command::Nmi(_)), delivery == 4);
         }
 
         #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Area {
     nmis: AtomicU64,
     /// Another processor has sent an NMI that was not taken yet.
     is_called: AtomicBool,
+    /// The guest has sent this processor an NMI.
+    is_nmi_expected: AtomicBool,
     is_ready: AtomicBool,
     is_in_guest: AtomicBool,
     /// The count of changes of the nested tables when the processor last entered the guest.
@@ -160,6 +162,16 @@ impl Area {
     /// Takes the mark of a call.
     pub(crate) fn take_call(&self) -> bool {
         self.is_called.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that a processor of the guest sends this one an NMI.
+    pub(crate) fn expect_nmi(&self) {
+        self.is_nmi_expected.store(true, Ordering::Release);
+    }
+
+    /// Takes that note.
+    pub(crate) fn take_expected_nmi(&self) -> bool {
+        self.is_nmi_expected.swap(false, Ordering::AcqRel)
     }
 
     /// Takes the NMIs noted so far.

@@ -111,7 +111,7 @@ impl Fabric {
         self.look_behind(at);
     }
 
-    fn carry_out(&mut self, decision: &Decision) {
+    pub(super) fn carry_out(&mut self, decision: &Decision) {
         let mut refreshed = Refreshed::new();
         for step in &decision.steps {
             match *step {
@@ -130,6 +130,7 @@ impl Fabric {
             Effect::BarMoved {
                 function, bar, to, ..
             } => {
+                self.registers_moved(function, bar, to);
                 let layout = self.mediation.msix(function);
                 if layout.is_some_and(|layout| layout.table.bar == bar) {
                     self.place_table(function, to);
@@ -171,12 +172,13 @@ impl Fabric {
                     );
                 }
             }
-            // Nothing is bound to untrusted devices, and the model keeps them from mastering.
+            // The model keeps untrusted devices to which nothing is bound from mastering.
             Effect::BusMasterRequested { .. } | Effect::VirtualFunctionsVanish { .. } => {}
         }
     }
 
     fn after_reset(&mut self, function: FunctionId) {
+        self.reset_binding(function);
         self.reset_messages(function);
         self.place_table(function, None);
     }

@@ -129,6 +129,7 @@ impl Fabric {
 
     /// Takes every interrupt of `id` back; its table, if it has one, is nowhere.
     pub(super) fn drop_messages(&mut self, id: FunctionId) {
+        self.drop_signals(id);
         self.place_table(id, None);
         self.silence_messages(id);
         let messages = &mut self.messages[id.index()];
@@ -138,6 +139,7 @@ impl Fabric {
 
     /// Takes every interrupt of `id` back, as after a reset. Its table stays where it is.
     pub(super) fn reset_messages(&mut self, id: FunctionId) {
+        self.drop_signals(id);
         self.silence_messages(id);
         if let Some(vectors) = &mut self.messages[id.index()].msix {
             vectors.table.reset();
@@ -145,7 +147,7 @@ impl Fabric {
         }
     }
 
-    fn silence_messages(&mut self, id: FunctionId) {
+    pub(super) fn silence_messages(&mut self, id: FunctionId) {
         let messages = &mut self.messages[id.index()];
         let Some(at) = messages.at else {
             return;
@@ -205,7 +207,7 @@ impl Fabric {
             self.remapping.retire(at.segment, block);
         }
         if !msi.control.enable() {
-            return;
+            return self.drop_signals(id);
         }
         if self.messages[id.index()].msi.is_none() {
             match self.remapping.issue(at, count) {
@@ -234,6 +236,7 @@ impl Fabric {
                     None
                 }
             };
+            let route = self.program_signal(id, number, route);
             if let Err(refusal) = self.remapping.route(at.segment, &block, number, route)
                 && REFUSED.is_new((at, 2))
             {
@@ -368,7 +371,14 @@ impl Fabric {
             .write(offset, from.len() as u8, u64::from_le_bytes(value));
         match written {
             Ok(Written::Kept) => {}
-            Ok(Written::Mask(store) | Written::Unmask(store)) => self.poke(id, store),
+            Ok(Written::Mask(store)) => {
+                self.poke(id, store);
+                self.mask_signal(id, store.index(), true);
+            }
+            Ok(Written::Unmask(store)) => {
+                self.poke(id, store);
+                self.mask_signal(id, store.index(), false);
+            }
             Ok(Written::Translate { index, message }) => self.program_vector(id, index, message),
             Err(refused) => {
                 if let Some(at) = self.messages[id.index()].at
@@ -409,7 +419,8 @@ impl Fabric {
                 return self.silence_vector(id, index);
             }
         };
-        let routed = self.remapping.route(at.segment, &block, 0, Some(route));
+        let route = self.program_signal(id, index, Some(route));
+        let routed = self.remapping.route(at.segment, &block, 0, route);
         let translated = block.message(0).map(|message| msix::Message {
             address: message.address,
             data: message.data,
@@ -436,6 +447,7 @@ impl Fabric {
     }
 
     fn silence_vector(&mut self, id: FunctionId, index: u16) {
+        let _: Option<Route> = self.program_signal(id, index, None);
         let Some(vectors) = &mut self.messages[id.index()].msix else {
             return;
         };
@@ -469,7 +481,7 @@ impl Fabric {
         Some(table.intersection(&inside)?.whole_pages())
     }
 
-    fn watch_pages(&mut self, pages: ByteRange<Gpa>, watched: Watched) {
+    pub(super) fn watch_pages(&mut self, pages: ByteRange<Gpa>, watched: Watched) {
         let mut page = pages.start();
         while pages.contains(page) {
             let changed = match watched {
@@ -479,7 +491,9 @@ impl Fabric {
             if let Err(error) = changed
                 && REFUSED.is_new((Address::new(0, pci::Bdf::from_requester_id(0)), 6))
             {
-                say!("the page at {page} of an MSI-X table is not watched: {error}");
+                say!(
+                    "the guest is not stopped at the page at {page}, where a device's registers are: {error}"
+                );
             }
             match page.checked_add(PAGE_SIZE) {
                 Some(next) => page = next,
@@ -489,8 +503,9 @@ impl Fabric {
     }
 }
 
+/// Whether the guest is stopped at a page.
 #[derive(Clone, Copy)]
-enum Watched {
+pub(super) enum Watched {
     Yes,
     No,
 }

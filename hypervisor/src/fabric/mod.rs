@@ -4,6 +4,7 @@
 //! configuration space, the remapping units, the interrupts issued, the I/O APICs, and the pages at
 //! which the guest is stopped for them. In steady state nobody comes here.
 
+mod binding;
 mod config;
 mod faults;
 mod messages;
@@ -25,6 +26,8 @@ use spin::mutex::TicketMutex;
 use crate::console::say;
 use crate::devices;
 use crate::mappings::NestedMap;
+use crate::mediated::{self, Kind, MAX_DEVICES, Pools, Store};
+use binding::Binding;
 use faults::Faults;
 pub(crate) use faults::{Looked, are_hushed as are_faults_hushed};
 use messages::Messages;
@@ -53,6 +56,9 @@ pub(crate) struct Fabric {
     remapping: Remapping,
     faults: Faults,
     map: NestedMap,
+    pools: Pools,
+    /// Memory of mediated devices that left.
+    spare: Vec<Store, MAX_DEVICES>,
 }
 
 /// What became of one function.
@@ -62,6 +68,20 @@ struct Standing {
     group: Option<&'static str>,
     storm: Storm,
     reach: Reach,
+    binding: Option<Binding>,
+    /// It lied to its mediator, and reaches nothing any more.
+    is_cut_off: bool,
+}
+
+impl Standing {
+    /// What it reaches today.
+    fn reach(&self) -> Reach {
+        if self.is_cut_off {
+            Reach::Nothing
+        } else {
+            self.reach
+        }
+    }
 }
 
 impl Fabric {
@@ -96,9 +116,12 @@ impl Fabric {
 
     /// Prints the table of devices.
     pub(crate) fn describe(&self) {
-        devices::describe(self.policy, self.mediation.topology(), |id| {
-            self.protection(id)
-        });
+        devices::describe(
+            self.policy,
+            self.mediation.topology(),
+            |id| self.mediator(id).map(Kind::name),
+            |id| self.protection(id),
+        );
     }
 
     /// Bytes of Bouncer's own memory that were never used.
@@ -109,16 +132,23 @@ impl Fabric {
     /// What a device really gets, in a word.
     pub(crate) fn protection(&self, id: FunctionId) -> &'static str {
         let standing = self.standings.get(id.index()).and_then(Option::as_ref);
-        match standing.map(|standing| standing.reach) {
-            Some(Reach::Memory) => "none",
-            Some(Reach::Nothing | Reach::Own(_)) | None => "denied",
+        match standing.map(|standing| (standing.reach(), standing.binding)) {
+            Some((Reach::Memory, _)) => "none",
+            Some((Reach::Own(_), Some(_))) => "byte",
+            Some((Reach::Nothing | Reach::Own(_), _)) | None => "denied",
         }
+    }
+
+    /// How often units were asked to forget something.
+    pub(crate) fn invalidations(&self) -> u64 {
+        self.remapping.queue_writes()
     }
 
     /// The last words: who faulted, and how often units were told to forget.
     pub(crate) fn report(&mut self) {
         let _: Looked = self.take_faults();
         self.faults.report();
+        mediated::report();
         say!("@invalidations count={}", self.remapping.queue_writes());
     }
 
@@ -199,6 +229,7 @@ impl Fabric {
                 say!("device {at}: left");
                 say!("@left bdf={at}");
             }
+            self.unbind(id);
             let standing = self.standings[id.index()].take();
             if let Some(Reach::Own(slot)) = standing.map(|standing| standing.reach) {
                 let reach = Reach::Own(slot);
@@ -216,6 +247,7 @@ impl Fabric {
         let at = self.mediation.topology().address(id)?;
         let verdict = devices::verdict(self.policy, self.mediation.topology(), id)?;
         let (treatment, group, storm) = (verdict.treatment(), verdict.group, verdict.storm);
+        let pool = verdict.pool;
         if treatment == Treatment::Confined && !self.is_governed(at) {
             say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
             return None;
@@ -247,10 +279,13 @@ impl Fabric {
             group,
             storm,
             reach,
+            binding: None,
+            is_cut_off: false,
         });
         for source in self.mediation.topology().requester_ids(id) {
             self.give(Address::new(at.segment, source), reach);
         }
+        self.bind(id, at, pool);
         Some(at)
     }
 
@@ -294,7 +329,7 @@ impl Fabric {
         let topology = self.mediation.topology();
         let reach = |id: FunctionId| {
             let standing = self.standings[id.index()].as_ref();
-            standing.map_or(Reach::Nothing, |standing| standing.reach)
+            standing.map_or(Reach::Nothing, Standing::reach)
         };
         match topology.speaker(at) {
             Speaker::Function(id) => (reach(id), Some(id)),

@@ -7,10 +7,11 @@
 use core::fmt;
 
 use heapless::Vec;
-use memory::{Flushed, Frames, Hpa, OutOfFrames, PAGE_SIZE, Stale};
+use memory::{ByteRange, Flushed, Frames, Hpa, Iova, OutOfFrames, PAGE_SIZE, Stale};
+use paging::Refused;
 use pci::Address;
 use vtd::context::{Attachment, ContextTables};
-use vtd::domain::{Domain, DomainId, SecondStage, Support};
+use vtd::domain::{Access, Debt, Domain, DomainId, SecondStage, Support};
 use vtd::fault::{Fault, Told};
 use vtd::invalidate::Scope;
 use vtd::remap::{Block, Destinations, InterruptTable, Refusal, Route};
@@ -130,6 +131,13 @@ fn settle(units: &mut [Unit<Mapped>], frames: &mut OwnFrames, debt: Stale<Scope>
     }
 }
 
+/// Makes every unit forget what a domain was lent.
+fn pay(debt: Debt, units: &mut [Unit<Mapped>], frames: &mut OwnFrames) {
+    if let Err((owed, _)) = debt.settle(units, frames) {
+        panic!("a remapping unit did not forget what a domain was lent: {owed:?}");
+    }
+}
+
 /// Hardware that goes on with what it was told to forget confines nobody.
 fn unforgotten(scope: Scope, units: &mut [Unit<Mapped>]) -> ! {
     let trouble = units.iter_mut().find_map(Unit::take_trouble);
@@ -197,8 +205,40 @@ impl Remapping {
         let Some(domain) = self.own.get_mut(usize::from(slot)).and_then(Option::take) else {
             return;
         };
-        if let Err((owed, _)) = domain.retire().settle(&mut self.units, &mut self.frames) {
-            panic!("a remapping unit did not forget a domain: {owed:?}");
+        pay(domain.retire(), &mut self.units, &mut self.frames);
+    }
+
+    /// Lends whoever is in the domain `slot` the pages from `pages` on at `at`, where nothing is lent
+    /// yet.
+    pub(super) fn lend(
+        &mut self,
+        slot: u8,
+        at: ByteRange<Iova>,
+        pages: Hpa,
+        access: Access,
+    ) -> Result<(), Refused<Iova>> {
+        let Self {
+            units, own, frames, ..
+        } = self;
+        let Some(domain) = own.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        let debt = domain.lend(frames, at, pages, access)?;
+        pay(debt, units, frames);
+        Ok(())
+    }
+
+    /// Ends that.
+    pub(super) fn revoke(&mut self, slot: u8, at: ByteRange<Iova>) {
+        let Self {
+            units, own, frames, ..
+        } = self;
+        let Some(domain) = own.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+            return;
+        };
+        match domain.revoke(frames, at) {
+            Ok(debt) => pay(debt, units, frames),
+            Err(refused) => panic!("what was lent can be taken back: {refused}"),
         }
     }
 

@@ -27,6 +27,7 @@ use crate::cpu::timer::{Clock, Timer};
 use crate::devices;
 use crate::machine::IoApics;
 use crate::mappings::{self, NestedMap};
+use crate::mediated::{self, Pools};
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
 
@@ -245,6 +246,8 @@ pub(crate) struct Needs {
     /// The processor that faults are announced to.
     pub(crate) apic_id: u32,
     pub(crate) map: NestedMap,
+    /// Memory for the pages of untrusted devices.
+    pub(crate) pools: Pools,
 }
 
 /// Takes the remapping units over. From here on every device reaches what the policy says.
@@ -310,6 +313,7 @@ pub(crate) fn take_over(
 
     let keepouts = keepouts(&needs, own, &holes).map_err(Obstacle::Keepouts)?;
     let clock = Clock::measured_by(needs.timer);
+    mediated::note_clock(clock);
     let fabric = Shared::new(Fabric {
         policy: needs.policy,
         dmar,
@@ -322,6 +326,8 @@ pub(crate) fn take_over(
         remapping: Remapping::new(segments, trusted, format, frames),
         faults: Faults::new(clock, needs.apic_id),
         map: needs.map,
+        pools: needs.pools,
+        spare: Vec::new(),
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.

@@ -1,0 +1,302 @@
+//! Which untrusted devices get a mediator, and what they reach then: pages of their own, some to
+//! read and some to write, for as long as they are there.
+
+use bounce::Arena;
+use mediator::{Lie, Mediator};
+use memory::{ByteRange, Gpa, Hpa, Iova};
+use pci::{Address, FunctionId};
+use policy::PoolSize;
+use vtd::domain::Access;
+use vtd::remap::Route;
+
+use super::messages::Watched;
+use super::remapping::Reach;
+use super::{Fabric, MAX_FUNCTIONS};
+use crate::console::say;
+use crate::machine::Machine;
+use crate::mediated::{self, Device, Engine, Kind, Parts, Signals, Slot, Store};
+
+/// Which register window a mediator understands: that of the first base address register.
+const REGISTERS: u8 = 0;
+
+/// A function that has a mediator.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Binding {
+    /// Its place among the mediated devices.
+    place: u8,
+    /// Its pages, in memory.
+    memory: ByteRange<Hpa>,
+    arena: Arena,
+    /// Where the guest is stopped for it.
+    stopped: Option<ByteRange<Gpa>>,
+}
+
+impl Binding {
+    fn slot(&self) -> &'static Slot {
+        &mediated::slots()[usize::from(self.place)]
+    }
+}
+
+impl Fabric {
+    /// Binds the untrusted function `id` to a mediator, if there is one for it and memory enough.
+    /// Its domain stays empty otherwise.
+    pub(super) fn bind(&mut self, id: FunctionId, at: Address, pool: PoolSize) {
+        let topology = self.mediation.topology();
+        let Some(kind) = topology.function(id).and_then(|f| Kind::of(&f.identity)) else {
+            return;
+        };
+        let Some(Reach::Own(domain)) = self.standings[id.index()].map(|standing| standing.reach)
+        else {
+            return;
+        };
+        if let Err(why) = self.try_bind(id, at, kind, domain, pool) {
+            say!("device {at}: no mediator, and so no DMA: {why}");
+        }
+    }
+
+    fn try_bind(
+        &mut self,
+        id: FunctionId,
+        at: Address,
+        kind: Kind,
+        domain: u8,
+        pool: PoolSize,
+    ) -> Result<(), &'static str> {
+        let slots = mediated::slots();
+        let place = slots.iter().position(|slot| !slot.is_bound());
+        let place = place.ok_or("all places for mediated devices are taken")?;
+        let arena = Arena::at(self.next_base(domain), pool.bytes());
+        let arena =
+            arena.ok_or("its pool in the policy is too small or too large for its domain")?;
+        let spare = self.spare.iter().position(|store| store.suffices(&arena));
+        let store = match spare {
+            Some(place) => Some(self.spare.swap_remove(place)),
+            None => Store::take(&arena, &mut self.remapping.frames),
+        };
+        let store = store.ok_or("Bouncer's own memory is used up")?;
+        let memory = self.pools.take(arena.bytes());
+        let memory = memory.ok_or(
+            "the memory for pools is used up: raise `bounce-memory` in the policy, or lower `pool`",
+        )?;
+        let writable = Hpa::new(memory.start().raw() + arena.readable().len());
+        let lent = [
+            (arena.readable(), memory.start(), Access::Read),
+            (arena.writable(), writable, Access::Write),
+        ];
+        for (range, pages, access) in lent {
+            if self.remapping.lend(domain, range, pages, access).is_err() {
+                self.remapping.revoke(domain, arena.readable());
+                self.remapping.revoke(domain, arena.writable());
+                self.pools.give_back(memory);
+                return Err("its pages cannot be mapped for it");
+            }
+        }
+        let binding = Binding {
+            place: place as u8,
+            memory,
+            arena,
+            stopped: None,
+        };
+        binding.slot().bind(Device {
+            id,
+            parts: Parts {
+                at,
+                arena,
+                memory: memory.start(),
+                registers: None,
+                tables: self.message_tables(id),
+                signals: Signals::NONE,
+                vectors: self.vectors(id),
+                lie: None,
+                is_cut_off: false,
+            },
+            engine: Engine::Asleep(kind, store),
+            store,
+        });
+        if let Some(standing) = &mut self.standings[id.index()] {
+            standing.binding = Some(binding);
+        }
+        if let Some(decision) = self.mediation.bind(id) {
+            self.carry_out(&decision);
+        }
+        let decoded = self.mediation.decoded(id, REGISTERS);
+        self.registers_moved(id, REGISTERS, decoded);
+        Ok(())
+    }
+
+    /// Where in the domain another device's pages begin.
+    fn next_base(&self, domain: u8) -> Iova {
+        let shared = self.standings.iter().flatten();
+        let shared = shared.filter(|standing| standing.reach == Reach::Own(domain));
+        let ends = shared.filter_map(|standing| {
+            let last = standing.binding?.arena.writable().last();
+            last.checked_add(1)
+        });
+        ends.max().unwrap_or(Arena::BASE)
+    }
+
+    /// What of the register window is not the mediator's: the tables of MSI-X.
+    fn message_tables(&self, id: FunctionId) -> [Option<(u32, u32)>; 2] {
+        const BITS_PER_BYTE: u32 = 8;
+        let Some(layout) = self.mediation.msix(id) else {
+            return [None; 2];
+        };
+        let entries = u32::from(layout.entries);
+        let pending = entries.div_ceil(8 * BITS_PER_BYTE) * 8;
+        let table = (layout.table, entries * pci::msix::ENTRY_BYTES);
+        [table, (layout.pending, pending)].map(|(place, bytes)| {
+            (place.bar == REGISTERS).then_some((place.offset, place.offset.saturating_add(bytes)))
+        })
+    }
+
+    /// Interrupts that the guest may program into it.
+    fn vectors(&self, id: FunctionId) -> u16 {
+        /// What MSI has at most. PCI 3.0, 6.8.1.3.
+        const OF_MSI: u16 = 32;
+        match (self.mediation.msix(id), self.mediation.msi(id)) {
+            (Some(layout), _) => layout.entries,
+            (None, Some(_)) => OF_MSI,
+            (None, None) => 0,
+        }
+    }
+
+    /// The mediator's name, if the function has one.
+    pub(super) fn mediator(&self, id: FunctionId) -> Option<Kind> {
+        let binding = self.binding(id)?;
+        let held = binding.slot().lock();
+        held.as_ref().map(|device| device.engine.kind())
+    }
+
+    /// The device's base address register `bar` decodes `to` from now on, or nothing.
+    pub(super) fn registers_moved(&mut self, id: FunctionId, bar: u8, to: Option<ByteRange<Hpa>>) {
+        let Some(binding) = self.binding(id).filter(|_| bar == REGISTERS) else {
+            return;
+        };
+        let slot = binding.slot();
+        slot.show(None);
+        if let Some(device) = slot.lock().as_mut() {
+            device.parts.registers = to;
+        }
+        // While nothing decodes there, stopping the guest there does no harm: most registers that
+        // are switched off come back at the same place.
+        let Some(registers) = to else {
+            return;
+        };
+        let window = mediated::window(registers);
+        if binding.stopped != Some(window) {
+            if let Some(before) = binding.stopped {
+                self.watch_pages(before, Watched::No);
+            }
+            self.watch_pages(window, Watched::Yes);
+        }
+        if let Some(binding) = self.binding_mut(id) {
+            binding.stopped = Some(window);
+        }
+        slot.show(Some(window));
+    }
+
+    /// The interrupt that the device is given for what the guest asked for `vector`: of a mediated
+    /// device's, Bouncer itself hears.
+    pub(super) fn program_signal(
+        &mut self,
+        id: FunctionId,
+        vector: u16,
+        route: Option<Route>,
+    ) -> Option<Route> {
+        let Some(binding) = self.binding(id) else {
+            return route;
+        };
+        let change = |signals: &mut Signals| signals.program(vector, route);
+        binding.slot().signal(Machine::published(), change, vector);
+        route.map(mediated::route_to_us)
+    }
+
+    /// The guest masked or unmasked `vector`.
+    pub(super) fn mask_signal(&mut self, id: FunctionId, vector: u16, is_masked: bool) {
+        if let Some(binding) = self.binding(id) {
+            let change = |signals: &mut Signals| signals.mask(vector, is_masked);
+            binding.slot().signal(Machine::published(), change, vector);
+        }
+    }
+
+    /// The guest took all interrupts of the device back.
+    pub(super) fn drop_signals(&mut self, id: FunctionId) {
+        if let Some(binding) = self.binding(id)
+            && let Some(device) = binding.slot().lock().as_mut()
+        {
+            device.parts.signals = Signals::NONE;
+        }
+    }
+
+    /// The device was reset: it knows nothing any more of what it was given.
+    pub(super) fn reset_binding(&mut self, id: FunctionId) {
+        if let Some(binding) = self.binding(id)
+            && let Some(device) = binding.slot().lock().as_mut()
+            && let Some(machine) = Machine::published()
+        {
+            device.forget(machine);
+        }
+    }
+
+    /// The device is gone, and no unit knows its entry any more: its pages are taken back.
+    pub(super) fn unbind(&mut self, id: FunctionId) {
+        let Some(standing) = &mut self.standings[id.index()] else {
+            return;
+        };
+        let (Some(binding), reach) = (standing.binding.take(), standing.reach) else {
+            return;
+        };
+        if let Some(window) = binding.stopped {
+            self.watch_pages(window, Watched::No);
+        }
+        let device = binding.slot().unbind();
+        if let Reach::Own(domain) = reach {
+            self.remapping.revoke(domain, binding.arena.readable());
+            self.remapping.revoke(domain, binding.arena.writable());
+        }
+        self.pools.give_back(binding.memory);
+        if let Some(device) = device {
+            let (at, counts) = (device.parts.at, device.engine.counts());
+            say!(
+                "@bounce bdf={at} mediator={} {counts} left=1",
+                device.engine.kind().name()
+            );
+            // There are as many places for spare memory as for devices.
+            let _ = self.spare.push(device.store);
+        }
+    }
+
+    /// The device claimed what cannot be: it reaches nothing any more and raises nothing.
+    pub(crate) fn condemn(&mut self, id: FunctionId, at: Address, lie: Lie) {
+        let known = self.mediation.topology().address(id);
+        let is_same = known == Some(at) || known.is_none();
+        let Some(standing) = self.standings[id.index()].as_mut().filter(|_| is_same) else {
+            return;
+        };
+        standing.is_cut_off = true;
+        say!("device {at}: cut off for good: {lie}");
+        say!("@cut-off bdf={at} reason=\"{lie}\"");
+        for source in self.mediation.topology().requester_ids(id) {
+            let (reach, _) = self.reach_of(Address::new(at.segment, source));
+            self.give(Address::new(at.segment, source), reach);
+        }
+        if let Some(decision) = self.mediation.unbind(id) {
+            self.carry_out(&decision);
+        }
+        self.silence_messages(id);
+    }
+
+    fn binding(&self, id: FunctionId) -> Option<Binding> {
+        self.standings.get(id.index())?.as_ref()?.binding
+    }
+
+    fn binding_mut(&mut self, id: FunctionId) -> Option<&mut Binding> {
+        self.standings
+            .get_mut(id.index())?
+            .as_mut()?
+            .binding
+            .as_mut()
+    }
+}
+
+const _: () = assert!(MAX_FUNCTIONS >= mediated::MAX_DEVICES);
