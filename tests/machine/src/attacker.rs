@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use qemu::{QtestBus, Session};
 
+use crate::audit::Requester;
+
 /// Where SeaBIOS maps configuration space of a q35 machine.
 const ECAM: u64 = 0xb000_0000;
 /// Vendor and device id of `edu`.
@@ -86,10 +88,16 @@ impl Attacker {
     /// # Panics
     /// If the bus does not answer, as in all methods.
     pub fn seize(&self, session: &mut Session) {
-        let at = ECAM + (u64::from(self.requester) << 12) + COMMAND;
+        let at = config(self.requester) + COMMAND;
         bus(session)
             .writew(at, MEMORY_AND_MASTER)
             .expect("the bus answers");
+    }
+
+    /// Its requester id.
+    #[must_use]
+    pub fn requester(&self) -> Requester {
+        Requester(self.requester)
     }
 
     /// Its requester id as Bouncer prints it.
@@ -134,7 +142,7 @@ impl Attacker {
     pub fn program_message(&self, session: &mut Session, address: u64, data: u32) {
         let bus = bus(session);
         let at = u64::from(read_config(bus, self.requester, 0x34) & 0xff);
-        let config = ECAM + (u64::from(self.requester) << 12) + at;
+        let config = config(self.requester) + at;
         for (offset, value) in [(4, address as u32), (8, (address >> 32) as u32), (12, data)] {
             bus.writel(config + offset, value).expect("the bus answers");
         }
@@ -177,8 +185,13 @@ fn command(session: &mut Session, value: u32) {
     bus(session).writel(GCMD, value).expect("the bus answers");
 }
 
+/// Where the configuration space of the function with this requester id is.
+pub(crate) fn config(requester: u16) -> u64 {
+    ECAM + (u64::from(requester) << 12)
+}
+
 fn read_config(bus: &mut QtestBus, requester: u16, register: u64) -> u32 {
-    bus.readl(ECAM + (u64::from(requester) << 12) + register)
+    bus.readl(config(requester) + register)
         .expect("the bus answers")
 }
 

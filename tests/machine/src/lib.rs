@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attacker;
+pub mod audit;
 pub mod judge;
 pub mod loud;
 pub mod rom;
