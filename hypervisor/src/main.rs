@@ -137,6 +137,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
                 topology,
                 io_apics: found.io_apics.clone(),
                 timer: found.timer,
+                watched: &ports,
                 apic_id: apic::id(),
                 map,
             };

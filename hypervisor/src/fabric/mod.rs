@@ -6,6 +6,7 @@
 
 mod config;
 mod faults;
+mod keepouts;
 mod messages;
 mod pins;
 mod registers;
