@@ -23,6 +23,7 @@ mod io_apic;
 mod limit;
 mod machine;
 mod mappings;
+mod nmis;
 mod own;
 mod physical;
 mod power;

@@ -112,7 +112,7 @@ impl Fabric {
         let standing = self.standings.get(id.index()).and_then(Option::as_ref);
         match standing.map(|standing| standing.reach) {
             Some(Reach::Memory) => "none",
-            Some(Reach::Nothing | Reach::Own(_)) | None => "denied",
+            Some(Reach::Nothing | Reach::Own(_) | Reach::Quarantine) | None => "denied",
         }
     }
 
@@ -201,15 +201,21 @@ impl Fabric {
                 say!("@left bdf={at}");
             }
             let standing = self.standings[id.index()].take();
-            if let Some(Reach::Own(slot)) = standing.map(|standing| standing.reach) {
-                let reach = Reach::Own(slot);
-                let is_shared = self.standings.iter().flatten().any(|s| s.reach == reach);
-                if !is_shared {
-                    self.remapping.end_domain(slot);
-                }
+            if let Some(standing) = standing {
+                self.end_domain_unless_shared(standing.reach);
             }
         }
         self.mediation.forget(id);
+    }
+
+    /// Ends the domain that somebody had until now, if nobody else has it.
+    fn end_domain_unless_shared(&mut self, reach: Reach) {
+        let mut standings = self.standings.iter().flatten();
+        if let Reach::Own(slot) = reach
+            && !standings.any(|standing| standing.reach == reach)
+        {
+            self.remapping.end_domain(slot);
+        }
     }
 
     /// Judges a function and takes it under guard. Returns where it is.
