@@ -10,19 +10,6 @@ use crate::run;
 
 static UNSUPPORTED: Once<(), 1> = Once::new();
 
-/// Whether the local APIC may send `command` of the processor `sender` itself. An NMI of the guest's
-/// is expected from then on: it cannot be told from others by itself.
-pub(crate) fn may_pass(machine: &Machine, sender: &Area, command: Command) -> bool {
-    match command {
-        Command::Pass => true,
-        Command::Nmi(targets) => {
-            named(machine, sender, targets).for_each(Area::expect_nmi);
-            true
-        }
-        _ => false,
-    }
-}
-
 /// Delivers a command of the processor `sender` that the local APIC must not see.
 pub(crate) fn obey(machine: &Machine, sender: &Area, command: Command) {
     match command {
@@ -38,7 +25,7 @@ pub(crate) fn obey(machine: &Machine, sender: &Area, command: Command) {
                 tell(sender, other);
             }
         }
-        Command::Nothing | Command::Pass | Command::Nmi(_) => {}
+        Command::Nothing | Command::Pass => {}
         Command::Unsupported => {
             if UNSUPPORTED.is_new(()) {
                 say!(

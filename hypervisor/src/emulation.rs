@@ -22,7 +22,7 @@ use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
 use crate::run::Runner;
-use crate::{command, hidden, io_apic, mediated};
+use crate::{command, hidden, io_apic, mediated, nmis};
 
 /// Offsets of the local APIC whose dropped writes have been reported.
 static DROPPED: Once<u32, 8> = Once::new();
@@ -215,8 +215,10 @@ impl Emulated<'_> {
         let value = u32::from_le_bytes(bytes);
         if offset == apic::COMMAND_LOW {
             let high = u64::from(apic::read_for_guest(apic::COMMAND_HIGH));
-            let asked = icr::read(high << 32 | u64::from(value), Format::Xapic);
-            if !command::may_pass(self.machine, self.area, asked) {
+            let whole = high << 32 | u64::from(value);
+            nmis::note_command(self.machine, self.area, whole, Format::Xapic);
+            let asked = icr::read(whole, Format::Xapic);
+            if asked != icr::Command::Pass {
                 command::obey(self.machine, self.area, asked);
                 return;
             }

@@ -25,6 +25,7 @@ mod limit;
 mod machine;
 mod mappings;
 mod mediated;
+mod nmis;
 mod own;
 mod physical;
 mod power;
@@ -140,6 +141,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
                 topology,
                 io_apics: found.io_apics.clone(),
                 timer: found.timer,
+                watched: &ports,
                 apic_id: apic::id(),
                 map,
                 // SAFETY: the validated hand-over says that nobody uses this part of Bouncer's memory.

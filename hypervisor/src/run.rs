@@ -6,9 +6,8 @@ use crate::backend::{Backend, Event, Exit};
 use crate::cpu::area::Area;
 use crate::cpu::{apic, instructions};
 use crate::exits::{cpuid, end, msr, nested, port};
-use crate::fabric::Looked;
 use crate::machine::{Machine, NESTED_TABLES};
-use crate::{epitaph, fabric, mediated};
+use crate::{epitaph, fabric};
 
 /// One processor and what it needs to answer its guest.
 pub(crate) struct Runner<B> {
@@ -112,47 +111,14 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    /// Sorts the NMIs that came: those of Bouncer's other processors are done with, one may announce
-    /// that mediated devices have something to say, one faults of devices; any other is the guest's.
-    /// Returns whether there was one of the guest's.
-    ///
-    /// NMIs that come at once are one, so the guest's own are known by who sent them: a processor of
-    /// the guest (`Area::expect_nmi`), or a performance counter.
-    fn sort_nmis(&mut self) -> bool {
-        let came = self.area.take_nmis();
-        if came == 0 {
-            return false;
-        }
-        // The mark is taken with the NMI that it announces, not before: that NMI is still to come.
-        let called = u64::from(self.area.take_call());
-        let is_device = mediated::look(self.machine, self.area);
-        let is_fault = self.area.index() == 0 && self.take_faults();
-        let is_unexplained = came > called + u64::from(is_device) + u64::from(is_fault);
-        // A device that was looked at before its interrupt came has nothing more to say.
-        let is_late = mediated::may_be_late() && !instructions::has_counter_overflowed();
-        self.area.take_expected_nmi() || (is_unexplained && !is_late)
-    }
-
-    /// Looks at what the remapping units recorded. Returns whether there was something.
-    fn take_faults(&mut self) -> bool {
-        let Some(fabric) = self.machine.fabric else {
-            return false;
-        };
-        let looked = fabric.lock().take_faults();
-        if looked == Looked::More {
-            // The guest runs on for a moment, and then there is another look.
-            call(self.area);
-        }
-        looked != Looked::Nothing
-    }
-
     /// Units that were not to announce faults for a while are looked at when the time has come.
     fn look_again_at_faults(&mut self) {
         if self.area.index() != 0 || !fabric::are_faults_hushed() {
             return;
         }
-        if let Some(fabric) = self.machine.fabric {
-            fabric.lock().look_again();
+        let found = self.machine.fabric.is_some_and(|f| f.lock().look_again());
+        if found {
+            self.allow_late_nmi();
         }
     }
 

@@ -6,9 +6,9 @@
 
 use memory::{ByteRange, Hpa};
 
-use crate::Address;
 use crate::config::{ConfigSpace, Register};
 use crate::spec::header::{self, BaseAddress, Command};
+use crate::{Address, Ports};
 
 /// Base address registers and expansion ROM of one function.
 pub type Bars = heapless::Vec<Bar, 7>;
@@ -98,6 +98,17 @@ impl Bar {
             return None;
         }
         ByteRange::new(Hpa::new(self.address()), self.size())
+    }
+
+    /// The ports decoded while I/O space is enabled.
+    ///
+    /// `None` for memory, for a register software has not placed, and for one that is placed beyond
+    /// the last port a processor has.
+    pub fn ports(&self) -> Option<Ports> {
+        if self.kind != Kind::Io || !self.is_placed() {
+            return None;
+        }
+        Ports::new(u16::try_from(self.address()).ok()?, self.size())
     }
 
     /// Whether software gave it an address. A ROM that is off needs none.

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use boot::reservation::PER_CPU_BYTES;
 use memory::{Hpa, PAGE_SIZE};
+use processor::nmi::Ledger;
 use processor::{Counters, Mailbox};
 
 use super::tables::Tables;
@@ -32,10 +33,10 @@ pub(crate) struct Area {
     index: u32,
     apic_id: AtomicU32,
     nmis: AtomicU64,
+    /// What is known of those that are under way.
+    pub(crate) ledger: Ledger,
     /// Another processor has sent an NMI that was not taken yet.
     is_called: AtomicBool,
-    /// The guest has sent this processor an NMI.
-    is_nmi_expected: AtomicBool,
     is_ready: AtomicBool,
     is_in_guest: AtomicBool,
     /// The count of changes of the nested tables when the processor last entered the guest.
@@ -162,16 +163,6 @@ impl Area {
     /// Takes the mark of a call.
     pub(crate) fn take_call(&self) -> bool {
         self.is_called.swap(false, Ordering::AcqRel)
-    }
-
-    /// Notes that a processor of the guest sends this one an NMI.
-    pub(crate) fn expect_nmi(&self) {
-        self.is_nmi_expected.store(true, Ordering::Release);
-    }
-
-    /// Takes that note.
-    pub(crate) fn take_expected_nmi(&self) -> bool {
-        self.is_nmi_expected.swap(false, Ordering::AcqRel)
     }
 
     /// Takes the NMIs noted so far.

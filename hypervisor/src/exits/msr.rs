@@ -3,7 +3,7 @@
 // UNSAFETY: writes a register of the real processor for the guest.
 #![expect(unsafe_code)]
 
-use processor::icr::{self, Format};
+use processor::icr::{self, Command, Format};
 use processor::lvt;
 use processor::msr::{self, Fault, Rule, apic_base, efer};
 use x86::msr::IA32_APIC_BASE;
@@ -13,7 +13,7 @@ use crate::cpu::apic;
 use crate::cpu::instructions::{self, read_msr};
 use crate::limit::Once;
 use crate::run::Runner;
-use crate::{command, console::say};
+use crate::{command, console::say, nmis};
 
 /// Registers whose dropped writes have been reported.
 static REPORTED: Once<u32, 32> = Once::new();
@@ -58,16 +58,17 @@ pub(crate) fn write<B: Backend>(runner: &mut Runner<B>) {
             // SAFETY: a vector of the guest's own, which raises nothing but interrupts.
             unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault)
         }
-        Some(Rule::InterruptCommand) => {
-            let asked = icr::read(value, Format::X2apic);
-            if command::may_pass(runner.machine, runner.area, asked) {
+        Some(Rule::InterruptCommand) => match icr::read(value, Format::X2apic) {
+            Command::Pass => {
+                nmis::note_command(runner.machine, runner.area, value, Format::X2apic);
                 // SAFETY: the command starts and stops no processor; what it sends is the guest's.
                 unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault)
-            } else {
-                command::obey(runner.machine, runner.area, asked);
+            }
+            other => {
+                command::obey(runner.machine, runner.area, other);
                 Ok(())
             }
-        }
+        },
         // A register that is not there faults; one that is keeps its value.
         Some(Rule::Direct | Rule::ReadOnly | Rule::LocalVector) | None => read_msr(index).map_err(|_| Fault).map(|_| {
             if REPORTED.is_new(index) {

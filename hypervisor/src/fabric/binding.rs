@@ -78,6 +78,12 @@ impl Fabric {
         let memory = memory.ok_or(
             "the memory for pools is used up: raise `bounce-memory` in the policy, or lower `pool`",
         )?;
+        let binding = Binding {
+            place: place as u8,
+            memory,
+            arena,
+            stopped: None,
+        };
         let writable = Hpa::new(memory.start().raw() + arena.readable().len());
         let lent = [
             (arena.readable(), memory.start(), Access::Read),
@@ -85,18 +91,11 @@ impl Fabric {
         ];
         for (range, pages, access) in lent {
             if self.remapping.lend(domain, range, pages, access).is_err() {
-                self.remapping.revoke(domain, arena.readable());
-                self.remapping.revoke(domain, arena.writable());
+                self.revoke_pages(domain, &binding);
                 self.pools.give_back(memory);
                 return Err("its pages cannot be mapped for it");
             }
         }
-        let binding = Binding {
-            place: place as u8,
-            memory,
-            arena,
-            stopped: None,
-        };
         binding.slot().bind(Device {
             id,
             parts: Parts {
@@ -251,8 +250,7 @@ impl Fabric {
         }
         let device = binding.slot().unbind();
         if let Reach::Own(domain) = reach {
-            self.remapping.revoke(domain, binding.arena.readable());
-            self.remapping.revoke(domain, binding.arena.writable());
+            self.revoke_pages(domain, &binding);
         }
         self.pools.give_back(binding.memory);
         if let Some(device) = device {
@@ -266,19 +264,29 @@ impl Fabric {
         }
     }
 
+    /// Who has the domain `reach` besides `id` does not reach its pages any more.
+    pub(super) fn take_pages(&mut self, id: FunctionId, reach: Reach) {
+        if let (Some(binding), Reach::Own(domain)) = (self.binding(id), reach) {
+            self.revoke_pages(domain, &binding);
+        }
+    }
+
+    fn revoke_pages(&mut self, domain: u8, binding: &Binding) {
+        self.remapping.revoke(domain, binding.arena.readable());
+        self.remapping.revoke(domain, binding.arena.writable());
+    }
+
     /// The device claimed what cannot be: it reaches nothing any more and raises nothing.
     pub(crate) fn condemn(&mut self, id: FunctionId, at: Address, lie: Lie) {
         let known = self.mediation.topology().address(id);
         let is_same = known == Some(at) || known.is_none();
-        let Some(standing) = self.standings[id.index()].as_mut().filter(|_| is_same) else {
+        if !is_same || self.standings[id.index()].is_none() {
             return;
-        };
-        standing.is_cut_off = true;
-        say!("device {at}: cut off for good: {lie}");
+        }
+        say!("device {at}: in quarantine until it is replaced: {lie}");
         say!("@cut-off bdf={at} reason=\"{lie}\"");
-        for source in self.mediation.topology().requester_ids(id) {
-            let (reach, _) = self.reach_of(Address::new(at.segment, source));
-            self.give(Address::new(at.segment, source), reach);
+        if let Err(denied) = self.quarantine(id) {
+            say!("device {at}: reaches nothing: {denied}");
         }
         if let Some(decision) = self.mediation.unbind(id) {
             self.carry_out(&decision);

@@ -7,6 +7,7 @@
 mod binding;
 mod config;
 mod faults;
+mod keepouts;
 mod messages;
 mod pins;
 mod registers;
@@ -32,7 +33,7 @@ use faults::Faults;
 pub(crate) use faults::{Looked, are_hushed as are_faults_hushed};
 use messages::Messages;
 use pins::Pins;
-use remapping::{Reach, Remapping};
+use remapping::{Denied, Reach, Remapping};
 pub(crate) use space::{MAX_WINDOWS, Space, Windows};
 pub(crate) use takeover::{Confinement, Lacking, Needs, Obstacle, plan, take_over};
 
@@ -69,19 +70,6 @@ struct Standing {
     storm: Storm,
     reach: Reach,
     binding: Option<Binding>,
-    /// It lied to its mediator, and reaches nothing any more.
-    is_cut_off: bool,
-}
-
-impl Standing {
-    /// What it reaches today.
-    fn reach(&self) -> Reach {
-        if self.is_cut_off {
-            Reach::Nothing
-        } else {
-            self.reach
-        }
-    }
 }
 
 impl Fabric {
@@ -132,10 +120,10 @@ impl Fabric {
     /// What a device really gets, in a word.
     pub(crate) fn protection(&self, id: FunctionId) -> &'static str {
         let standing = self.standings.get(id.index()).and_then(Option::as_ref);
-        match standing.map(|standing| (standing.reach(), standing.binding)) {
+        match standing.map(|standing| (standing.reach, standing.binding)) {
             Some((Reach::Memory, _)) => "none",
             Some((Reach::Own(_), Some(_))) => "byte",
-            Some((Reach::Nothing | Reach::Own(_), _)) | None => "denied",
+            Some((Reach::Nothing | Reach::Own(_) | Reach::Quarantine, _)) | None => "denied",
         }
     }
 
@@ -231,15 +219,40 @@ impl Fabric {
             }
             self.unbind(id);
             let standing = self.standings[id.index()].take();
-            if let Some(Reach::Own(slot)) = standing.map(|standing| standing.reach) {
-                let reach = Reach::Own(slot);
-                let is_shared = self.standings.iter().flatten().any(|s| s.reach == reach);
-                if !is_shared {
-                    self.remapping.end_domain(slot);
-                }
+            if let Some(standing) = standing {
+                self.end_domain_unless_shared(standing.reach);
             }
         }
         self.mediation.forget(id);
+    }
+
+    /// Takes everything from `id` until it is replaced.
+    fn quarantine(&mut self, id: FunctionId) -> Result<(), Denied> {
+        let topology = self.mediation.topology();
+        let (sources, segment) = (topology.requester_ids(id), topology.segment(id));
+        let standing = self.standings.get_mut(id.index());
+        let (Some(standing), Some(segment)) = (standing.and_then(Option::as_mut), segment) else {
+            return Ok(());
+        };
+        let before = core::mem::replace(&mut standing.reach, Reach::Quarantine);
+        let mut cut = Ok(());
+        for source in sources {
+            let at = Address::new(segment, source);
+            cut = cut.and(self.remapping.give(at, Reach::Quarantine));
+        }
+        self.take_pages(id, before);
+        self.end_domain_unless_shared(before);
+        cut
+    }
+
+    /// Ends the domain that somebody had until now, if nobody else has it.
+    fn end_domain_unless_shared(&mut self, reach: Reach) {
+        let mut standings = self.standings.iter().flatten();
+        if let Reach::Own(slot) = reach
+            && !standings.any(|standing| standing.reach == reach)
+        {
+            self.remapping.end_domain(slot);
+        }
     }
 
     /// Judges a function and takes it under guard. Returns where it is.
@@ -280,7 +293,6 @@ impl Fabric {
             storm,
             reach,
             binding: None,
-            is_cut_off: false,
         });
         for source in self.mediation.topology().requester_ids(id) {
             self.give(Address::new(at.segment, source), reach);
@@ -329,7 +341,7 @@ impl Fabric {
         let topology = self.mediation.topology();
         let reach = |id: FunctionId| {
             let standing = self.standings[id.index()].as_ref();
-            standing.map_or(Reach::Nothing, Standing::reach)
+            standing.map_or(Reach::Nothing, |standing| standing.reach)
         };
         match topology.speaker(at) {
             Speaker::Function(id) => (reach(id), Some(id)),

@@ -42,6 +42,8 @@ pub(super) enum Reach {
     Memory,
     /// What its own domain lends.
     Own(u8),
+    /// Nothing, and nobody hears of its faults.
+    Quarantine,
 }
 
 /// The units of all segments.
@@ -255,14 +257,17 @@ impl Remapping {
         let segment = numbered(segments, at.segment).ok_or(Denied::NoUnit)?;
         let domain = match reach {
             Reach::Nothing => None,
+            Reach::Quarantine => return self.quarantine(at),
             Reach::Memory => Some(&*trusted),
             Reach::Own(slot) => own.get(usize::from(slot)).and_then(Option::as_ref),
         };
         match segment.contexts.attachment(frames, at.bdf) {
-            Attachment::Quarantined => return Ok(()),
             Attachment::Attached(id) if Some(id) == domain.map(Domain::id) => return Ok(()),
             Attachment::None if domain.is_none() => return Ok(()),
             _ => {}
+        }
+        if let Some(debt) = segment.contexts.release(frames, at.bdf) {
+            let _: Flushed = settle(units, frames, debt);
         }
         if let Some(debt) = segment.contexts.detach(frames, at.bdf) {
             let proof = settle(units, frames, debt);
@@ -287,12 +292,16 @@ impl Remapping {
         Ok(())
     }
 
-    /// Takes everything from the requester `at` for good, and stops hearing of it.
-    pub(super) fn quarantine(&mut self, at: Address) -> Result<(), OutOfFrames> {
-        let Some(segment) = numbered(&mut self.segments, at.segment) else {
+    /// Takes everything from the requester `at`, and stops hearing of it.
+    fn quarantine(&mut self, at: Address) -> Result<(), Denied> {
+        let segment = numbered(&mut self.segments, at.segment).ok_or(Denied::NoUnit)?;
+        if segment.contexts.attachment(&self.frames, at.bdf) == Attachment::Quarantined {
             return Ok(());
-        };
-        let debt = segment.contexts.quarantine(&mut self.frames, at.bdf)?;
+        }
+        let debt = segment.contexts.quarantine(&mut self.frames, at.bdf);
+        let debt = debt
+            .map_err(|OutOfFrames| Denied::Context(vtd::context::Refusal::OutOfFrames(at.bdf)))?;
+        segment.buses[usize::from(at.bdf.bus() / 64)] |= 1 << (at.bdf.bus() % 64);
         let proof = settle(&mut self.units, &mut self.frames, debt);
         segment.contexts.vacate(&mut self.frames, at.bdf, &proof);
         Ok(())

@@ -4,11 +4,9 @@
 #![expect(unsafe_code)]
 
 use boot::handoff::Handoff;
-use boot::memory_map::RegionKind;
 use core::fmt;
 use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
-use pci::mediation::{KeepoutKind, Keepouts};
 use pci::{Address, FunctionId, Latch, Mediation, Topology};
 use policy::{Enforcement, Policy, Treatment, Trust};
 use vtd::dmar::{Bridges, Dmar};
@@ -21,13 +19,14 @@ use super::pins::Pins;
 use super::registers::Mapped;
 use super::remapping::{MAX_SEGMENTS, MAX_UNITS, Remapping, Segment};
 use super::space::Space;
-use super::{Fabric, MAX_FUNCTIONS, Shared, Standing};
+use super::{Fabric, MAX_FUNCTIONS, Shared, Standing, keepouts};
 use crate::console::say;
 use crate::cpu::timer::{Clock, Timer};
 use crate::devices;
 use crate::machine::IoApics;
 use crate::mappings::{self, NestedMap};
-use crate::mediated::{self, Pools};
+use crate::mediated::Pools;
+use crate::nmis;
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
 
@@ -235,7 +234,7 @@ impl Confinement {
 }
 
 /// What a fabric is made of.
-pub(crate) struct Needs {
+pub(crate) struct Needs<'a> {
     pub(crate) handoff: &'static Handoff,
     pub(crate) policy: &'static Policy,
     pub(crate) own: ByteRange<Gpa>,
@@ -243,6 +242,8 @@ pub(crate) struct Needs {
     pub(crate) topology: Topology<MAX_FUNCTIONS>,
     pub(crate) io_apics: IoApics,
     pub(crate) timer: Timer,
+    /// Ports at which the guest is stopped.
+    pub(crate) watched: &'a [u16],
     /// The processor that faults are announced to.
     pub(crate) apic_id: u32,
     pub(crate) map: NestedMap,
@@ -253,7 +254,7 @@ pub(crate) struct Needs {
 /// Takes the remapping units over. From here on every device reaches what the policy says.
 pub(crate) fn take_over(
     confinement: Confinement,
-    needs: Needs,
+    needs: Needs<'_>,
     mut frames: OwnFrames,
 ) -> Result<&'static Shared, Refusal> {
     let Confinement { dmar, candidates } = confinement;
@@ -311,9 +312,9 @@ pub(crate) fn take_over(
         }
     }
 
-    let keepouts = keepouts(&needs, own, &holes).map_err(Obstacle::Keepouts)?;
+    let keepouts = keepouts::of(&needs, own, &holes).map_err(Obstacle::Keepouts)?;
     let clock = Clock::measured_by(needs.timer);
-    mediated::note_clock(clock);
+    nmis::note_clock(clock);
     let fabric = Shared::new(Fabric {
         policy: needs.policy,
         dmar,
@@ -409,44 +410,4 @@ impl Fabric {
         let topology = self.mediation.topology();
         Dmar::parse(self.dmar).is_ok_and(|table| table.unit_of(at, &bridges(topology)).is_some())
     }
-}
-
-/// What no device may be made to decode.
-fn keepouts(
-    needs: &Needs,
-    own: ByteRange<Hpa>,
-    holes: &[ByteRange<Hpa>],
-) -> Result<Keepouts, pci::mediation::TooManyKeepouts> {
-    let mut keepouts = Keepouts::new(mappings::physical_width());
-    keepouts.protect(own, KeepoutKind::Hypervisor)?;
-    let windows: Vec<ByteRange<Hpa>, 8> = needs
-        .space
-        .windows()
-        .iter()
-        .map(|window| window.range().identity())
-        .collect();
-    for hole in holes.iter().filter(|hole| **hole != own) {
-        let kind = match windows.contains(hole) {
-            true => KeepoutKind::Ecam,
-            false => KeepoutKind::Remapping,
-        };
-        keepouts.protect(*hole, kind)?;
-    }
-    // Local APICs, and what is written there to raise interrupts. SDM vol. 3A, 12.4.1 and 12.11.1.
-    let local = ByteRange::inclusive(Hpa::new(0xfee0_0000), Hpa::new(0xfeef_ffff));
-    let local = local.map(|range| (range, KeepoutKind::LocalApic));
-    let pages = needs.io_apics.iter().map(|io_apic| io_apic.page);
-    let pages = pages.map(|page| (page.identity(), KeepoutKind::IoApic));
-    for (range, kind) in local.into_iter().chain(pages) {
-        keepouts.protect(range, kind)?;
-    }
-    for region in needs.handoff.regions() {
-        let kind = if region.kind == RegionKind::RESERVED {
-            KeepoutKind::Platform
-        } else {
-            KeepoutKind::Memory
-        };
-        keepouts.protect(region.range, kind)?;
-    }
-    Ok(keepouts)
 }

@@ -29,12 +29,8 @@ pub(crate) use world::Parts;
 
 /// Mediated devices at most.
 pub(crate) const MAX_DEVICES: usize = 16;
-/// Milliseconds in which an interrupt that a device sent may still be under way.
-pub(crate) const LATE: u32 = 10;
 
 static SLOTS: [Slot; MAX_DEVICES] = [const { Slot::empty() }; MAX_DEVICES];
-/// Ticks of the time-stamp counter in which an interrupt may be under way.
-static LATE_TICKS: AtomicU64 = AtomicU64::new(0);
 
 /// A place for one device.
 pub(crate) struct Slot {
@@ -56,11 +52,6 @@ pub(crate) struct Device {
     pub(crate) engine: Engine,
     /// The engine's memory; another's once it is gone.
     pub(crate) store: Store,
-}
-
-/// Notes how fast time goes by.
-pub(crate) fn note_clock(clock: Clock) {
-    LATE_TICKS.store(clock.ticks(LATE), Ordering::Relaxed);
 }
 
 /// All places.
@@ -93,11 +84,10 @@ pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     found
 }
 
-/// Whether an interrupt of a device may still be under way that has nothing left to announce.
-pub(crate) fn may_be_late() -> bool {
-    let (now, late) = (Clock::now(), LATE_TICKS.load(Ordering::Relaxed));
+/// Whether a device had something to say since `moment`.
+pub(crate) fn was_looked_at_since(moment: u64) -> bool {
     let mut bound = SLOTS.iter().filter(|slot| slot.is_bound());
-    bound.any(|slot| now.wrapping_sub(slot.last.load(Ordering::Relaxed)) < late)
+    bound.any(|slot| slot.last.load(Ordering::Relaxed) > moment)
 }
 
 /// What was counted, of all devices together, and ticks spent on it.

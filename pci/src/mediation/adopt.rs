@@ -10,6 +10,8 @@ use super::capability::enforced;
 use super::decision::{Decision, Msi, Reason, Step, Verdict};
 use super::guarded::{Guarded, Known, Recovery, Traits};
 use super::list;
+use super::port_space::without_ports;
+use super::port_window::PortWindow;
 use super::virtual_functions::VirtualFunctions;
 use super::windows::Windows;
 use super::{COMMAND, Mediation, Trust, without_memory};
@@ -123,6 +125,10 @@ impl<const N: usize> Mediation<N> {
         if guarded.trust == Trust::Trusted && guarded.real.memory_space() {
             guarded.inherited = guarded.bars.iter().filter_map(Bar::memory).collect();
         }
+        if guarded.trust == Trust::Trusted && guarded.real.io_space() {
+            let ports = guarded.bars.iter().filter_map(Bar::ports);
+            guarded.inherited_ports = ports.take(6).collect();
+        }
         let mut withheld = None;
         if guarded.real.memory_space() && guarded.decode == Decode::Switchable {
             withheld = self.refusal(id, guarded);
@@ -131,17 +137,33 @@ impl<const N: usize> Mediation<N> {
             guarded.real = without_memory(guarded.real);
             space.write(at, COMMAND, u32::from(guarded.real.raw()));
         }
+        let mut withheld_ports = None;
+        if guarded.real.io_space() && guarded.decode == Decode::Switchable {
+            withheld_ports = self.refusal_of_ports(id, guarded);
+        }
+        if withheld_ports.is_some() {
+            guarded.real = without_ports(guarded.real);
+            space.write(at, COMMAND, u32::from(guarded.real.raw()));
+        }
+        let is_unplaced = |reason: &Reason| matches!(reason, Reason::Unplaced { .. });
+        // Registers of ports that firmware left empty are no finding: few drivers use them.
+        withheld = withheld.or(withheld_ports.filter(|reason| !is_unplaced(reason)));
+        let mut decision = Decision::new(Verdict::Pass);
+        // A window nobody set up reads as the first MiB, or the first ports; that is no finding.
         if let Some(windows) = &guarded.windows {
-            let mut decision = Decision::new(Verdict::Pass);
             let refusal = windows.apply(&self.keepouts, at, &mut decision).err();
-            for step in &decision.steps {
-                if let Step::Store(store) = step {
-                    space.write(store.at, store.register, store.value);
-                }
-            }
-            // A window nobody set up reads as the first MiB; that is no finding.
             let is_used = guarded.wanted.memory_space();
             withheld = withheld.or(refusal.filter(|_| is_used));
+        }
+        if let Some(window) = &guarded.port_window {
+            let refusal = window.apply(&self.keepouts, at, &mut decision).err();
+            let is_used = guarded.wanted.io_space() && window.view() & 0xf0f0 != 0;
+            withheld = withheld.or(refusal.filter(|_| is_used));
+        }
+        for step in &decision.steps {
+            if let Step::Store(store) = step {
+                space.write(store.at, store.register, store.value);
+            }
         }
         withheld
     }
@@ -218,7 +240,9 @@ fn read(
         bars,
         decode,
         inherited: heapless::Vec::new(),
+        inherited_ports: heapless::Vec::new(),
         windows: (layout == Layout::Bridge).then(|| Windows::read(space, at)),
+        port_window: (layout == Layout::Bridge).then(|| PortWindow::read(space, at)),
         known,
         traits,
         extended: heapless::Vec::new(),

@@ -7,7 +7,7 @@ use core::fmt;
 
 use memory::{ByteRange, Hpa};
 
-use super::KeepoutKind;
+use super::{KeepoutKind, PortKind};
 use crate::config::Register;
 use crate::spec::capability::MsiControl;
 use crate::{Address, Bdf, FunctionId};
@@ -67,6 +67,25 @@ pub enum Reason {
         /// Whose it is.
         by: FunctionId,
     },
+    /// A base address register names ports that no processor has.
+    BeyondPorts {
+        /// Its index.
+        bar: u8,
+    },
+    /// Ports would cover what no device may cover.
+    ProtectedPorts {
+        /// The first port.
+        at: u16,
+        /// What they would cover.
+        kind: PortKind,
+    },
+    /// Ports would cover what another device decodes.
+    PortsTaken {
+        /// The first port.
+        at: u16,
+        /// Whose they are.
+        by: FunctionId,
+    },
     /// Its decoding cannot be switched off, so its registers stay where firmware put them.
     FixedDecode,
     /// A register of the chipset that moves memory, not a device.
@@ -87,10 +106,13 @@ impl fmt::Display for Reason {
             Self::ReadOnly => f.write_str("the register is read-only"),
             Self::Rom => f.write_str("the expansion ROM of an untrusted device is never shown"),
             Self::Unbound => f.write_str("bus mastering stays off until something is bound to the untrusted device; see its protection in the device table"),
-            Self::Unplaced { bar } => write!(f, "base address register {bar} has no address yet; memory decoding stays off until it has"),
+            Self::Unplaced { bar } => write!(f, "base address register {bar} has no address yet; decoding stays off until it has"),
             Self::BeyondMachine { at } => write!(f, "the range at {at} is beyond the machine's address space; it stays off"),
             Self::Protected { at, kind } => write!(f, "the range at {at} would cover {kind}; it stays off until it is moved"),
             Self::Taken { at, by } => write!(f, "the range at {at} would cover that of function {}; it stays off until one of them is moved", by.index()),
+            Self::BeyondPorts { bar } => write!(f, "base address register {bar} names ports beyond the last one; decoding of ports stays off"),
+            Self::ProtectedPorts { at, kind } => write!(f, "the ports at {at:#x} would cover {kind}; they stay off until they are moved"),
+            Self::PortsTaken { at, by } => write!(f, "the ports at {at:#x} would cover those of function {}; they stay off until one of them is moved", by.index()),
             Self::FixedDecode => f.write_str("the function decodes always, so its ranges stay where firmware put them"),
             Self::Chipset => f.write_str("the register belongs to the memory map of the chipset, which is fixed"),
             Self::VirtualFunctions => f.write_str("virtual functions exist; disable them first"),

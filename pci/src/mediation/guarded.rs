@@ -7,9 +7,11 @@
 use memory::{ByteRange, Hpa};
 
 use super::decision::Msi;
+use super::port_window::PortWindow;
 use super::virtual_functions::VirtualFunctions;
 use super::windows::Windows;
 use super::{Trust, list};
+use crate::Ports;
 use crate::bars::{Bar, Bars, Decode, ROM};
 use crate::capabilities::{Extended, MAX_EXTENDED, MsiLayout, MsixLayout};
 use crate::spec::capability::{MsiControl, MsixControl, express};
@@ -29,6 +31,7 @@ pub(super) enum Part {
     Rom,
     BusNumbers,
     Window,
+    PortWindow,
     BridgeControl,
     MsiControl,
     MsiMessage,
@@ -96,7 +99,10 @@ pub(super) struct Guarded {
     pub(super) decode: Decode,
     /// Ranges a trusted function decoded when it was adopted: firmware's choice stays legal.
     pub(super) inherited: heapless::Vec<ByteRange<Hpa>, 7>,
+    /// Ports it decoded then, for the same reason.
+    pub(super) inherited_ports: heapless::Vec<Ports, 6>,
     pub(super) windows: Option<Windows>,
+    pub(super) port_window: Option<PortWindow>,
     pub(super) known: Known,
     pub(super) traits: Traits,
     pub(super) extended: heapless::Vec<Extended, MAX_EXTENDED>,
@@ -135,6 +141,7 @@ impl Guarded {
             (header::INTERRUPT, Layout::Bridge) => Part::BridgeControl,
             (0x10..=0x27, Layout::Endpoint) | (0x10..=0x17, Layout::Bridge) => Part::BaseAddress,
             (_, Layout::Bridge) if Windows::contain(offset) => Part::Window,
+            (header::PORT_WINDOW | header::PORT_WINDOW_UPPER, Layout::Bridge) => Part::PortWindow,
             _ => Part::Plain,
         }
     }
@@ -256,6 +263,9 @@ impl Guarded {
         self.bars.iter_mut().for_each(Bar::reset);
         if let Some(windows) = &mut self.windows {
             windows.reset();
+        }
+        if let Some(window) = &mut self.port_window {
+            window.reset();
         }
         if let Some((_, msi)) = &mut self.msi {
             *msi = Msi {

@@ -50,6 +50,7 @@ const ATTACKS: &[&str] = &[
     "meddle-race",
     "meddle-init",
     "meddle-firmware",
+    "meddle-ports",
     "meddle-chipset",
 ];
 
