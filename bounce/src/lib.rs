@@ -15,8 +15,10 @@ mod arena;
 mod loan;
 mod pages;
 mod pool;
+mod window;
 
 pub use arena::{Arena, Part};
 pub use loan::{Direction, FromDevice, Lent, Returned, ToDevice};
 pub use pages::Pages;
 pub use pool::{Page, Pool};
+pub use window::Window;

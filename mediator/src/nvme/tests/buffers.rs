@@ -19,11 +19,7 @@ fn ready() -> Driver {
 #[test]
 fn buffers_that_are_no_pages_of_the_guests_are_refused() {
     let mut driver = Driver::ready(1 << 20);
-    for buffers in [
-        [0x5004, 0x6000],
-        [0x5000, 0x6800],
-        [!0xfff, 0x6000],
-    ] {
+    for buffers in [[0x5004, 0x6000], [0x5000, 0x6800], [!0xfff, 0x6000]] {
         let answer = driver.ask(0, command(CONFIG, 0, buffers, &[]));
         assert_eq!(answer.status, 0x02);
     }
