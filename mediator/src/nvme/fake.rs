@@ -3,7 +3,7 @@
 extern crate std;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::vec;
 use std::vec::Vec;
 
@@ -11,7 +11,7 @@ use bounce::{Arena, Page, Pages, Part};
 use memory::{ByteRange, Gpa, GuestMemory, Hole, Iova};
 
 use super::{Namespace, Nvme, QueuePair, Request, Storage};
-use crate::{Lie, Looked, Mediator, Notice, World};
+use crate::{Lie, Looked, Mediator, Notice, Reach, World};
 
 /// Bytes of the guest's memory, from address 0.
 const MEMORY: usize = 4 << 20;
@@ -54,6 +54,8 @@ pub(super) struct Fake {
     pub(super) completions: Vec<DeviceQueue>,
     /// What the device was given and has not begun with.
     pub(super) given: VecDeque<Fetched>,
+    /// What is behind each page of the window.
+    pub(super) mapped: BTreeMap<u64, Reach>,
     /// Requests for events.
     pub(super) events: VecDeque<Fetched>,
     pub(super) disk: Vec<u8>,
@@ -90,6 +92,7 @@ impl Fake {
             submissions: vec![DeviceQueue::default(); 64],
             completions: vec![DeviceQueue::default(); 64],
             given: VecDeque::new(),
+            mapped: BTreeMap::new(),
             events: VecDeque::new(),
             disk: disk(),
             metadata: 0,
@@ -110,6 +113,15 @@ impl Fake {
 
     /// Bytes that the device may read: a fault is a failure of the test.
     fn device_reads(&self, at: u64, to: &mut [u8]) {
+        let at = match self.mapped.get(&(at & !0xfff)) {
+            None => at,
+            Some(Reach::ReadOwn(own)) => own.raw() + at % 4096,
+            Some(Reach::ReadGuest(page)) => {
+                let at = Gpa::new(page.raw() + at % 4096);
+                return self.read(at, to).expect("the guest's memory");
+            }
+            Some(reach) => panic!("reads {reach:?}"),
+        };
         let range = ByteRange::new(Iova::new(at), to.len() as u64).expect("bytes");
         assert!(self.arena.readable().covers(&range), "reads {range:?}");
         let offset = self.arena.offset(range).expect("covered") as usize;
@@ -117,6 +129,15 @@ impl Fake {
     }
 
     fn device_writes(&mut self, at: u64, from: &[u8]) {
+        let at = match self.mapped.get(&(at & !0xfff)) {
+            None => at,
+            Some(Reach::WriteOwn(own)) => own.raw() + at % 4096,
+            Some(Reach::WriteGuest(page)) => {
+                let at = Gpa::new(page.raw() + at % 4096);
+                return self.write(at, from).expect("the guest's memory");
+            }
+            Some(reach) => panic!("writes {reach:?}"),
+        };
         let range = ByteRange::new(Iova::new(at), from.len() as u64).expect("bytes");
         assert!(self.arena.writable().covers(&range), "writes {range:?}");
         let offset = self.arena.offset(range).expect("covered") as usize;
@@ -438,6 +459,24 @@ impl World for Fake {
     }
 
     #[inline(never)]
+    fn map(&mut self, at: Iova, page: Reach) -> bool {
+        assert!(window().contains(at) && at.page_offset() == 0);
+        let (Reach::ReadGuest(page_at) | Reach::WriteGuest(page_at)) = page else {
+            return self.mapped.insert(at.raw(), page).is_none();
+        };
+        let range = ByteRange::new(page_at, 4096).expect("a page");
+        range.is_page_aligned() && self.is_memory(range) && {
+            self.mapped.insert(at.raw(), page).is_none()
+        }
+    }
+
+    #[inline(never)]
+    fn unmap(&mut self, range: ByteRange<Iova>) {
+        assert!(window().covers(&range) && range.is_page_aligned());
+        self.mapped.retain(|at, _| !range.contains(Iova::new(*at)));
+    }
+
+    #[inline(never)]
     fn raise(&mut self, vector: u16) -> bool {
         if !self.is_masked {
             self.raised.push(vector);
@@ -525,6 +564,14 @@ impl Driver {
         this.enable();
         this.prepare();
         this
+    }
+
+    /// From now on whole pages are mapped.
+    pub(super) fn map(&mut self) {
+        let pages = (0..window().len() / 4096).map(|_| Page::NEW);
+        let pages = pages.collect::<Vec<_>>().leak();
+        let is_mapping = self.nvme.map_whole_pages(window(), pages, &mut self.world);
+        assert!(is_mapping);
     }
 
     pub(super) fn prepare(&mut self) {
@@ -677,6 +724,11 @@ impl Driver {
     pub(super) fn memory(&self, at: u64, bytes: usize) -> Vec<u8> {
         self.world.guest.borrow()[at as usize..][..bytes].to_vec()
     }
+}
+
+/// Where the guest's pages are mapped: 1 MiB.
+fn window() -> ByteRange<Iova> {
+    ByteRange::new(Iova::new(0x1000_0000), 1 << 20).expect("pages")
 }
 
 /// A command's words.

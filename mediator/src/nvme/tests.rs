@@ -7,4 +7,5 @@ mod enabling;
 mod flow;
 mod io;
 mod limits;
+mod mapping;
 mod queues;

@@ -223,8 +223,12 @@ proptest! {
         count in 1_u32..64,
         list_offset in 0_u64..512,
         mix in any::<u64>(),
+        is_mapping: bool,
     ) {
         let mut driver = Driver::ready(1 << 20);
+        if is_mapping {
+            driver.map();
+        }
         let (offset, bytes) = (offset * 4, count as usize * BLOCK);
         let pages = (offset as usize + bytes).div_ceil(4096);
         // Pages here and there, each once.
@@ -266,5 +270,6 @@ proptest! {
         prop_assert!(driver.memory(0x8_0000, 0x8_0000) == expected);
         prop_assert!(driver.world.disk == on_disk);
         prop_assert_eq!(driver.nvme.lent_pages(), 0);
+        prop_assert!(driver.world.mapped.is_empty());
     }
 }
