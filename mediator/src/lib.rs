@@ -13,6 +13,7 @@
 
 mod counts;
 mod notice;
+pub mod nvme;
 mod world;
 
 pub use counts::Counts;

@@ -15,6 +15,17 @@ pub trait World: Pages {
     /// Writes it. What was stored to the device's pages before is there before it.
     fn store_register(&mut self, offset: u32, value: u32);
 
+    /// Bytes of the register window from its start that may be asked for. By default what each
+    /// controller has at least, by the NVM Express PCIe transport specification.
+    fn window(&self) -> u32 {
+        0x4000
+    }
+
+    /// How many interrupts the guest may program, counted as [`Self::raise`] counts them.
+    fn vectors(&self) -> u32 {
+        2048
+    }
+
     /// Raises the interrupt that the guest programmed under `vector`, after everything that was
     /// written to its memory before. `false` if the guest has it masked or not programmed: the
     /// mediator hears of it by [`Mediator::unmasked`] and tries again.
