@@ -60,7 +60,7 @@ fn count(case: usize, turns: u64) -> Option<u64> {
         .output()
         .ok()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let (_, count) = said.lines().find_map(|line| line.split_once("I refs:"))?;
+    let (_, count) = said.lines().find_map(|line| line.split_once("refs:"))?;
     count.trim().replace(',', "").parse().ok()
 }
 

@@ -5,16 +5,16 @@ use memory::{ByteRange, Gpa, GuestMemory, Hole, Iova, PAGE_SIZE};
 
 /// The guest's memory from address 0 on, and a device's pages.
 #[derive(Debug)]
-pub struct Plain {
-    pub guest: Vec<u8>,
+pub(crate) struct Plain {
+    pub(crate) guest: Vec<u8>,
     /// Whether what is taken back is filled with zeros; if not, nothing but the account is.
-    pub is_scrubbed: bool,
+    pub(crate) is_scrubbed: bool,
     own: Vec<u8>,
 }
 
 impl Plain {
     /// 16 MiB of each.
-    pub fn new() -> (Self, Arena) {
+    pub(crate) fn new() -> (Self, Arena) {
         let arena = Arena::new(16 << 20).expect("a size that arenas have");
         let guest = (0..16_u32 << 20).map(|at| at as u8 | 1).collect();
         let own = vec![0; arena.bytes() as usize];
@@ -89,16 +89,16 @@ impl Pages for Plain {
 }
 
 /// An account of the pages of `part`.
-pub fn account(arena: Arena, part: Part) -> Vec<Page> {
+pub(crate) fn account(arena: Arena, part: Part) -> Vec<Page> {
     vec![Page::NEW; (arena.part(part).len() / PAGE_SIZE) as usize]
 }
 
 /// How far apart a request's pages are in the guest's memory: 1 is next to each other.
 #[derive(Clone, Copy, Debug)]
-pub struct Apart(pub u64);
+pub(crate) struct Apart(pub(crate) u64);
 
 /// Lends `bytes` bytes of the guest's that begin at `offset` within a page.
-pub fn lend<D: Direction>(
+pub(crate) fn lend<D: Direction>(
     pool: &mut Pool<'_, D>,
     offset: u16,
     bytes: u32,
