@@ -11,9 +11,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "rehearsal"))]
+extern crate std;
+
 mod counts;
+pub mod edu;
 mod notice;
 pub mod nvme;
+#[cfg(any(test, feature = "rehearsal"))]
+pub mod rehearsal;
 mod world;
 
 pub use counts::Counts;

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::edu::Refusal;
+
 /// Something worth a line on the console.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notice {
@@ -14,6 +16,8 @@ pub enum Notice {
         /// Which command.
         opcode: u8,
     },
+    /// The guest asked `edu` to move bytes that are not where they have to be; none were moved.
+    RefusedTransfer(Refusal),
     /// A namespace has blocks of a size that is not supported, or with metadata; it is hidden.
     UnusableBlocks {
         /// Its number.
@@ -42,6 +46,14 @@ impl fmt::Display for Notice {
                     "{kind} command {opcode:#04x} is refused: its bytes are not known"
                 )
             }
+            Self::RefusedTransfer(Refusal::Memory) => write!(
+                f,
+                "a transfer is refused: the guest has no memory where it said; mend its driver"
+            ),
+            Self::RefusedTransfer(Refusal::Buffer) => write!(
+                f,
+                "a transfer is refused: it leaves the device's buffer; mend its driver"
+            ),
             Self::UnusableBlocks { namespace } => write!(
                 f,
                 "namespace {namespace} is hidden: its blocks have metadata or no usual size; \

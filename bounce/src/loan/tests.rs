@@ -232,7 +232,7 @@ proptest! {
         let Hole(hole) = pool.hand_out(&returned, bytes, &mut sides).unwrap_err();
         prop_assert_eq!(hole.start().raw() & !(PAGE - 1), 0xdead_0000);
         for (at, piece) in pieces(&origins, offset, bytes) {
-            if at < 0xdead_0000 || at >= LAST_PAGE {
+            if !(0xdead_0000..LAST_PAGE).contains(&at) {
                 let now = guest_bytes(sides.guest(), at, piece.len());
                 expected.write(Gpa::new(at), &now).unwrap();
             }

@@ -103,6 +103,20 @@ impl<'a> Account<'a> {
                 (previous, at) = (at, page.next);
             }
         }
+        let mut kept = 0;
+        for (count, head) in self.pool.kept.iter().enumerate() {
+            let mut at = *head;
+            while at != NONE {
+                assert_eq!(self.pool.pages[at as usize].free, None);
+                for seen in &mut listed[at as usize..][..count] {
+                    assert!(!core::mem::replace(seen, true), "a page that is free twice");
+                }
+                kept += 1;
+                at = self.pool.pages[at as usize].next;
+            }
+        }
+        assert_eq!(kept, self.pool.kept_count);
+        assert!(kept <= MOST_KEPT);
         assert!(listed.iter().all(|seen| *seen), "a free page in no list");
     }
 }
