@@ -2,7 +2,7 @@
 //!
 //! The parser looks keys up here and nowhere else, so what is listed is exactly what is read.
 
-use crate::{Enforcement, Fallback, StormAction, Trust, WholePages};
+use crate::{Enforcement, Fallback, Mediators, StormAction, Trust, WholePages};
 
 /// Every key, table by table, in the order in which a file usually gives them.
 ///
@@ -132,6 +132,7 @@ pub(crate) enum Id {
     Trust,
     Pool,
     WholePages,
+    Mediator,
     Fallback,
     Group,
     Storm,
@@ -238,6 +239,15 @@ const KEYS: &[Key] = &[
         default: Omitted::Value(r#""copy""#),
         meaning: "Whether pages that a request covers from end to end are copied too, or mapped for the \
                   request and revoked before it is shown complete.",
+    },
+    Key {
+        id: Id::Mediator,
+        table: Table::Device,
+        name: "mediator",
+        takes: Takes::Word(Mediators::WORDS),
+        default: Omitted::Value(r#""auto""#),
+        meaning: "Which mediator an untrusted device may have: the one for the interface that its class code \
+                  names, the one for QEMU's edu, or none.",
     },
     Key {
         id: Id::Fallback,

@@ -7,8 +7,8 @@
 use heapless::{String, Vec};
 
 use crate::{
-    ClassPattern, Device, Enforcement, Fallback, Path, Period, PoolSize, StormAction, Trust,
-    WholePages,
+    ClassPattern, Device, Enforcement, Fallback, Mediators, Path, Period, PoolSize, StormAction,
+    Trust, WholePages,
 };
 
 /// The version of the format this crate reads.
@@ -105,6 +105,7 @@ pub struct Rule {
     pub(crate) trust: Trust,
     pub(crate) pool: PoolSize,
     pub(crate) whole_pages: WholePages,
+    pub(crate) mediator: Mediators,
     pub(crate) fallback: Fallback,
     pub(crate) group: Option<String<MAX_NAME, u8>>,
     pub(crate) storm: Storm,
@@ -136,6 +137,11 @@ impl Rule {
         self.whole_pages
     }
 
+    /// Who may mediate it.
+    pub fn mediator(&self) -> Mediators {
+        self.mediator
+    }
+
     /// What the device gets when no mediator understands it.
     pub fn fallback(&self) -> Fallback {
         self.fallback
@@ -164,6 +170,7 @@ impl Default for Rule {
             trust: Trust::Untrusted,
             pool: PoolSize::DEFAULT,
             whole_pages: WholePages::Copy,
+            mediator: Mediators::Auto,
             fallback: Fallback::Deny,
             group: None,
             storm: Storm::default(),

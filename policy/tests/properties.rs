@@ -61,7 +61,7 @@ impl Written {
             text.push_str("fallback = \"page\"\n");
         }
         if self.map {
-            text.push_str("whole-pages = \"map\"\n");
+            text.push_str("whole-pages = \"map\"\nmediator = \"none\"\n");
         }
         if let Some(group) = self.group {
             // One group for each way to treat pages, as a group is one domain.

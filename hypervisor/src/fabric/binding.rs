@@ -5,7 +5,7 @@ use bounce::Arena;
 use mediator::{Lie, Mediator};
 use memory::{ByteRange, Gpa, Hpa, Iova};
 use pci::{Address, FunctionId};
-use policy::PoolSize;
+use policy::{Verdict, WholePages};
 use vtd::domain::Access;
 use vtd::remap::Route;
 
@@ -27,6 +27,7 @@ pub(super) struct Binding {
     /// Its pages, in memory.
     memory: ByteRange<Hpa>,
     arena: Arena,
+    window: Option<ByteRange<Iova>>,
     /// Where the guest is stopped for it.
     stopped: Option<ByteRange<Gpa>>,
 }
@@ -40,16 +41,19 @@ impl Binding {
 impl Fabric {
     /// Binds the untrusted function `id` to a mediator, if there is one for it and memory enough.
     /// Its domain stays empty otherwise.
-    pub(super) fn bind(&mut self, id: FunctionId, at: Address, pool: PoolSize) {
+    pub(super) fn bind(&mut self, id: FunctionId, at: Address, verdict: &Verdict<'_>) {
         let topology = self.mediation.topology();
-        let Some(kind) = topology.function(id).and_then(|f| Kind::of(&f.identity)) else {
+        let Some(kind) = topology
+            .function(id)
+            .and_then(|f| Kind::of(&f.identity, verdict.mediator))
+        else {
             return;
         };
         let Some(Reach::Own(domain)) = self.standings[id.index()].map(|standing| standing.reach)
         else {
             return;
         };
-        if let Err(why) = self.try_bind(id, at, kind, domain, pool) {
+        if let Err(why) = self.try_bind(id, at, kind, domain, verdict) {
             say!("device {at}: no mediator, and so no DMA: {why}");
         }
     }
@@ -60,18 +64,20 @@ impl Fabric {
         at: Address,
         kind: Kind,
         domain: u8,
-        pool: PoolSize,
+        verdict: &Verdict<'_>,
     ) -> Result<(), &'static str> {
         let slots = mediated::slots();
         let place = slots.iter().position(|slot| !slot.is_bound());
         let place = place.ok_or("all places for mediated devices are taken")?;
-        let arena = Arena::at(self.next_base(domain), pool.bytes());
+        let arena = Arena::at(self.next_base(domain), verdict.pool.bytes());
         let arena =
             arena.ok_or("its pool in the policy is too small or too large for its domain")?;
-        let spare = self.spare.iter().position(|store| store.suffices(&arena));
-        let store = match spare {
+        let is_mapping = verdict.whole_pages == WholePages::Map && kind == Kind::Nvme;
+        let window = window_of(place, &arena).filter(|_| is_mapping);
+        let mut spare = self.spare.iter();
+        let store = match spare.position(|store| store.suffices(&arena, window)) {
             Some(place) => Some(self.spare.swap_remove(place)),
-            None => Store::take(&arena, &mut self.remapping.frames),
+            None => Store::take(&arena, window, &mut self.remapping.frames),
         };
         let store = store.ok_or("Bouncer's own memory is used up")?;
         let memory = self.pools.take(arena.bytes());
@@ -82,6 +88,7 @@ impl Fabric {
             place: place as u8,
             memory,
             arena,
+            window,
             stopped: None,
         };
         let writable = Hpa::new(memory.start().raw() + arena.readable().len());
@@ -101,6 +108,8 @@ impl Fabric {
             parts: Parts {
                 at,
                 arena,
+                window,
+                domain,
                 memory: memory.start(),
                 registers: None,
                 tables: self.message_tables(id),
@@ -206,7 +215,7 @@ impl Fabric {
             return route;
         };
         let change = |signals: &mut Signals| signals.program(vector, route);
-        binding.slot().signal(Machine::published(), change, vector);
+        binding.slot().signal(&mut self.remapping, change, vector);
         route.map(mediated::route_to_us)
     }
 
@@ -214,7 +223,7 @@ impl Fabric {
     pub(super) fn mask_signal(&mut self, id: FunctionId, vector: u16, is_masked: bool) {
         if let Some(binding) = self.binding(id) {
             let change = |signals: &mut Signals| signals.mask(vector, is_masked);
-            binding.slot().signal(Machine::published(), change, vector);
+            binding.slot().signal(&mut self.remapping, change, vector);
         }
     }
 
@@ -233,7 +242,7 @@ impl Fabric {
             && let Some(device) = binding.slot().lock().as_mut()
             && let Some(machine) = Machine::published()
         {
-            device.forget(machine);
+            device.forget(machine, &mut self.remapping);
         }
     }
 
@@ -274,6 +283,9 @@ impl Fabric {
     fn revoke_pages(&mut self, domain: u8, binding: &Binding) {
         self.remapping.revoke(domain, binding.arena.readable());
         self.remapping.revoke(domain, binding.arena.writable());
+        if let Some(window) = binding.window {
+            self.remapping.revoke(domain, window);
+        }
     }
 
     /// The device claimed what cannot be: it reaches nothing any more and raises nothing.
@@ -305,6 +317,14 @@ impl Fabric {
             .binding
             .as_mut()
     }
+}
+
+/// Where the device in this place finds whole pages of the guest's: as many addresses as its pool has
+/// pages, far behind all arenas.
+fn window_of(place: usize, arena: &Arena) -> Option<ByteRange<Iova>> {
+    const FIRST: u64 = 4 << 30;
+    const APART: u64 = 1 << 30;
+    ByteRange::new(Iova::new(FIRST + place as u64 * APART), arena.bytes())
 }
 
 const _: () = assert!(MAX_FUNCTIONS >= mediated::MAX_DEVICES);

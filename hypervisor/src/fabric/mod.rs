@@ -33,7 +33,8 @@ use faults::Faults;
 pub(crate) use faults::{Looked, are_hushed as are_faults_hushed};
 use messages::Messages;
 use pins::Pins;
-use remapping::{Denied, Reach, Remapping};
+pub(crate) use remapping::Remapping;
+use remapping::{Denied, Reach};
 pub(crate) use space::{MAX_WINDOWS, Space, Windows};
 pub(crate) use takeover::{Confinement, Lacking, Needs, Obstacle, plan, take_over};
 
@@ -125,6 +126,11 @@ impl Fabric {
             Some((Reach::Own(_), Some(_))) => "byte",
             Some((Reach::Nothing | Reach::Own(_) | Reach::Quarantine, _)) | None => "denied",
         }
+    }
+
+    /// The units.
+    pub(crate) fn remapping(&mut self) -> &mut Remapping {
+        &mut self.remapping
     }
 
     /// How often units were asked to forget something.
@@ -260,7 +266,6 @@ impl Fabric {
         let at = self.mediation.topology().address(id)?;
         let verdict = devices::verdict(self.policy, self.mediation.topology(), id)?;
         let (treatment, group, storm) = (verdict.treatment(), verdict.group, verdict.storm);
-        let pool = verdict.pool;
         if treatment == Treatment::Confined && !self.is_governed(at) {
             say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
             return None;
@@ -297,7 +302,7 @@ impl Fabric {
         for source in self.mediation.topology().requester_ids(id) {
             self.give(Address::new(at.segment, source), reach);
         }
-        self.bind(id, at, pool);
+        self.bind(id, at, &verdict);
         Some(at)
     }
 

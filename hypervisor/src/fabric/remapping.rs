@@ -48,7 +48,7 @@ pub(super) enum Reach {
 
 /// The units of all segments.
 #[derive(Debug)]
-pub(super) struct Remapping {
+pub(crate) struct Remapping {
     units: Vec<Unit<Mapped>, MAX_UNITS>,
     /// The segment of each unit.
     of_units: Vec<u16, MAX_UNITS>,
@@ -212,7 +212,7 @@ impl Remapping {
 
     /// Lends whoever is in the domain `slot` the pages from `pages` on at `at`, where nothing is lent
     /// yet.
-    pub(super) fn lend(
+    pub(crate) fn lend(
         &mut self,
         slot: u8,
         at: ByteRange<Iova>,
@@ -231,7 +231,7 @@ impl Remapping {
     }
 
     /// Ends that.
-    pub(super) fn revoke(&mut self, slot: u8, at: ByteRange<Iova>) {
+    pub(crate) fn revoke(&mut self, slot: u8, at: ByteRange<Iova>) {
         let Self {
             units, own, frames, ..
         } = self;

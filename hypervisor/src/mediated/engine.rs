@@ -3,9 +3,13 @@
 // UNSAFETY: gives a mediator its memory.
 #![expect(unsafe_code)]
 
+use core::fmt;
+
+use mediator::edu::Edu;
 use mediator::nvme::Nvme;
 use mediator::{Counts, Looked, Mediator, World};
 use pci::topology::Identity;
+use policy::Mediators;
 
 use super::store::Store;
 use super::world::Hand;
@@ -16,17 +20,20 @@ use crate::console::say;
 pub(crate) enum Kind {
     /// NVM Express.
     Nvme,
+    /// QEMU's teaching device.
+    Edu,
 }
 
 impl Kind {
-    /// The mediator for a device that says it is this. What a device says decides who speaks with it,
-    /// never what it reaches.
-    pub(crate) fn of(identity: &Identity) -> Option<Self> {
+    /// The mediator for a device that says it is this, of those the policy allows. What a device says
+    /// decides who speaks with it, never what it reaches.
+    pub(crate) fn of(identity: &Identity, allowed: Mediators) -> Option<Self> {
         /// Mass storage, non-volatile memory, NVM Express. PCI Code and ID Assignment 1.14, 1.2.
         const NVME: (u8, u8, u8) = (0x01, 0x08, 0x02);
         let class = identity.class;
         match (class.base(), class.subclass(), class.interface()) {
-            NVME => Some(Self::Nvme),
+            _ if allowed == Mediators::Edu => Some(Self::Edu),
+            NVME if allowed == Mediators::Auto => Some(Self::Nvme),
             _ => None,
         }
     }
@@ -35,6 +42,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nvme => "nvme",
+            Self::Edu => "edu",
         }
     }
 }
@@ -50,6 +58,8 @@ pub(crate) enum Engine {
     Asleep(Kind, Store),
     /// An NVM Express controller's.
     Nvme(Nvme<'static>),
+    /// QEMU's teaching device's.
+    Edu(Edu<'static>),
     /// The device is not one that can be mediated; it does nothing.
     Unfit(Kind),
 }
@@ -60,6 +70,7 @@ impl Engine {
         match self {
             Self::Asleep(kind, _) | Self::Unfit(kind) => *kind,
             Self::Nvme(_) => Kind::Nvme,
+            Self::Edu(_) => Kind::Edu,
         }
     }
 
@@ -72,23 +83,59 @@ impl Engine {
             return;
         }
         let woken = match kind {
-            Kind::Nvme => {
-                // SAFETY: the store is this device's alone (`Fabric::bind`), and was asleep until now.
-                let storage = unsafe { store.nvme(&hand.parts.arena) };
-                Nvme::new(storage, hand.parts.arena, hand).map(Self::Nvme)
-            }
+            // SAFETY: the store is this device's alone (`Fabric::bind`), and was asleep until now.
+            Kind::Nvme => unsafe { wake_nvme(store, hand) },
+            // SAFETY: the same.
+            Kind::Edu => unsafe { wake_edu(store, hand) },
         };
-        *self = woken.unwrap_or_else(|why| {
-            say!("device {}: cannot be mediated: {why}", hand.parts.at);
-            Self::Unfit(kind)
-        });
+        *self = woken.unwrap_or(Self::Unfit(kind));
     }
+}
+
+/// # Safety
+/// Nothing else of the store is alive.
+unsafe fn wake_nvme(store: Store, hand: &mut Hand<'_>) -> Option<Engine> {
+    let arena = hand.parts.arena;
+    // SAFETY: as the caller says.
+    let storage = unsafe { store.nvme(&arena) };
+    match Nvme::new(storage, arena, hand) {
+        Ok(mut nvme) => {
+            // SAFETY: as the caller says.
+            if let Some((window, pages)) = hand.parts.window.zip(unsafe { store.window() })
+                && !nvme.map_whole_pages(window, pages, hand)
+            {
+                say!(
+                    "device {}: its pool is too small for a list of its window: all is copied",
+                    hand.parts.at
+                );
+            }
+            Some(Engine::Nvme(nvme))
+        }
+        Err(why) => unfit(hand, &why),
+    }
+}
+
+/// # Safety
+/// Nothing else of the store is alive.
+unsafe fn wake_edu(store: Store, hand: &mut Hand<'_>) -> Option<Engine> {
+    let arena = hand.parts.arena;
+    // SAFETY: as the caller says.
+    match Edu::new(unsafe { store.pages(&arena) }, arena, hand) {
+        Ok(edu) => Some(Engine::Edu(edu)),
+        Err(why) => unfit(hand, &why),
+    }
+}
+
+fn unfit(hand: &Hand<'_>, why: &dyn fmt::Display) -> Option<Engine> {
+    say!("device {}: cannot be mediated: {why}", hand.parts.at);
+    None
 }
 
 impl Mediator for Engine {
     fn read(&mut self, world: &mut impl World, offset: u32, to: &mut [u8]) {
         match self {
             Self::Nvme(nvme) => nvme.read(world, offset, to),
+            Self::Edu(edu) => edu.read(world, offset, to),
             Self::Asleep(..) | Self::Unfit(_) => to.fill(0xff),
         }
     }
@@ -96,6 +143,7 @@ impl Mediator for Engine {
     fn write(&mut self, world: &mut impl World, offset: u32, from: &[u8]) -> Looked {
         match self {
             Self::Nvme(nvme) => nvme.write(world, offset, from),
+            Self::Edu(edu) => edu.write(world, offset, from),
             Self::Asleep(..) | Self::Unfit(_) => Looked::Nothing,
         }
     }
@@ -103,25 +151,31 @@ impl Mediator for Engine {
     fn look(&mut self, world: &mut impl World) -> Looked {
         match self {
             Self::Nvme(nvme) => nvme.look(world),
+            Self::Edu(edu) => edu.look(world),
             Self::Asleep(..) | Self::Unfit(_) => Looked::Nothing,
         }
     }
 
     fn unmasked(&mut self, world: &mut impl World, vector: u16) {
-        if let Self::Nvme(nvme) = self {
-            nvme.unmasked(world, vector);
+        match self {
+            Self::Nvme(nvme) => nvme.unmasked(world, vector),
+            Self::Edu(edu) => edu.unmasked(world, vector),
+            Self::Asleep(..) | Self::Unfit(_) => {}
         }
     }
 
     fn forget(&mut self, world: &mut impl World) {
-        if let Self::Nvme(nvme) = self {
-            nvme.forget(world);
+        match self {
+            Self::Nvme(nvme) => nvme.forget(world),
+            Self::Edu(edu) => edu.forget(world),
+            Self::Asleep(..) | Self::Unfit(_) => {}
         }
     }
 
     fn counts(&self) -> Counts {
         match self {
             Self::Nvme(nvme) => nvme.counts(),
+            Self::Edu(edu) => edu.counts(),
             Self::Asleep(..) | Self::Unfit(_) => Counts::default(),
         }
     }

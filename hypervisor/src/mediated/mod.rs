@@ -19,6 +19,7 @@ use vtd::remap::Route;
 use crate::console::say;
 use crate::cpu::area::Area;
 use crate::cpu::timer::Clock;
+use crate::fabric::Remapping;
 use crate::machine::Machine;
 use crate::run;
 pub(crate) use engine::{Engine, Kind};
@@ -38,6 +39,8 @@ pub(crate) struct Slot {
     start: AtomicU64,
     end: AtomicU64,
     is_bound: AtomicBool,
+    /// Whether requests of the device change its tables.
+    is_mapping: AtomicBool,
     /// When the device last had something to say.
     last: AtomicU64,
     /// Ticks spent in the mediator.
@@ -68,10 +71,7 @@ pub(crate) fn at(range: ByteRange<Gpa>) -> Option<&'static Slot> {
 pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     let mut found = false;
     for slot in SLOTS.iter().filter(|slot| slot.is_bound()) {
-        let looked = slot.with(machine, |device| {
-            let (mut hand, engine) = device.hand(machine);
-            engine.look(&mut hand)
-        });
+        let looked = slot.with(machine, |mut hand, engine| engine.look(&mut hand));
         match looked {
             None | Some(Looked::Nothing) => continue,
             Some(Looked::Done) => {}
@@ -122,6 +122,7 @@ impl Slot {
             start: AtomicU64::new(0),
             end: AtomicU64::new(0),
             is_bound: AtomicBool::new(false),
+            is_mapping: AtomicBool::new(false),
             last: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
             device: TicketMutex::new(None),
@@ -141,6 +142,8 @@ impl Slot {
     /// Puts a device here.
     pub(crate) fn bind(&self, device: Device) {
         self.ticks.store(0, Ordering::Relaxed);
+        let is_mapping = device.parts.window.is_some();
+        self.is_mapping.store(is_mapping, Ordering::Relaxed);
         *self.device.lock() = Some(device);
         self.is_bound.store(true, Ordering::Release);
     }
@@ -174,10 +177,8 @@ impl Slot {
         range: ByteRange<Gpa>,
         to: &mut [u8],
     ) -> bool {
-        let read = self.with(machine, |device| {
-            let offset = device.register_at(range)?;
-            let (mut hand, engine) = device.hand(machine);
-            let mut at = offset;
+        let read = self.with(machine, |mut hand, engine| {
+            let mut at = hand.parts.register_at(range)?;
             for piece in to.chunks_mut(8) {
                 engine.read(&mut hand, at, piece);
                 at += piece.len() as u32;
@@ -195,10 +196,8 @@ impl Slot {
         range: ByteRange<Gpa>,
         from: &[u8],
     ) -> bool {
-        let written = self.with(machine, |device| {
-            let offset = device.register_at(range)?;
-            let (mut hand, engine) = device.hand(machine);
-            let mut at = offset;
+        let written = self.with(machine, |mut hand, engine| {
+            let mut at = hand.parts.register_at(range)?;
             let mut looked = Looked::Nothing;
             for piece in from.chunks(8) {
                 let more = engine.write(&mut hand, at, piece);
@@ -225,7 +224,7 @@ impl Slot {
     /// The guest programmed an interrupt of the device, masked it, or took it back.
     pub(crate) fn signal(
         &self,
-        machine: Option<&'static Machine>,
+        remapping: &mut Remapping,
         change: impl FnOnce(&mut Signals) -> bool,
         vector: u16,
     ) {
@@ -234,26 +233,33 @@ impl Slot {
             return;
         };
         if change(&mut device.parts.signals)
-            && let Some(machine) = machine
+            && let Some(machine) = Machine::published()
         {
-            let (mut hand, engine) = device.hand(machine);
+            let (mut hand, engine) = device.hand(machine, Some(remapping));
             engine.unmasked(&mut hand, vector);
         }
     }
 
     /// Does something with the device, counts the time, and cuts the device off if it lied.
-    fn with<T>(&self, machine: &'static Machine, work: impl FnOnce(&mut Device) -> T) -> Option<T> {
+    fn with<T>(
+        &self,
+        machine: &'static Machine,
+        work: impl FnOnce(Hand<'_>, &mut Engine) -> T,
+    ) -> Option<T> {
         let start = Clock::now();
+        let is_mapping = self.is_mapping.load(Ordering::Relaxed);
+        let mut fabric = machine.fabric.filter(|_| is_mapping).map(|f| f.lock());
         let mut held = self.device.lock();
         let device = held.as_mut()?;
-        let done = work(device);
-        let lie = device.take_lie();
+        let (hand, engine) = device.hand(machine, fabric.as_mut().map(|f| f.remapping()));
+        let done = work(hand, engine);
+        let lie = device.parts.take_lie();
         let (id, at) = (device.id, device.parts.at);
         drop(held);
         if let Some(lie) = lie
-            && let Some(fabric) = machine.fabric
+            && let Some(mut fabric) = fabric.or_else(|| machine.fabric.map(|f| f.lock()))
         {
-            fabric.lock().condemn(id, at, lie);
+            fabric.condemn(id, at, lie);
         }
         let spent = Clock::now().wrapping_sub(start);
         self.ticks.fetch_add(spent, Ordering::Relaxed);
@@ -262,39 +268,49 @@ impl Slot {
 }
 
 impl Device {
+    /// The device as its mediator sees it, and the mediator.
+    fn hand<'a>(
+        &'a mut self,
+        machine: &'static Machine,
+        remapping: Option<&'a mut Remapping>,
+    ) -> (Hand<'a>, &'a mut Engine) {
+        let Self { parts, engine, .. } = self;
+        let mut hand = Hand {
+            parts,
+            machine,
+            remapping,
+        };
+        engine.wake(&mut hand);
+        (hand, engine)
+    }
+
+    /// The device knows nothing any more of what it was given.
+    pub(crate) fn forget(&mut self, machine: &'static Machine, remapping: &mut Remapping) {
+        let (mut hand, engine) = self.hand(machine, Some(remapping));
+        engine.forget(&mut hand);
+    }
+}
+
+impl Parts {
     /// Where in its register window the guest's `range` begins, if its mediator answers there.
     fn register_at(&self, range: ByteRange<Gpa>) -> Option<u32> {
-        let registers = self.parts.registers?;
+        let registers = self.registers?;
         let into = range.start().raw().checked_sub(registers.start().raw())?;
         let last = range.last().raw().checked_sub(registers.start().raw())?;
         let is_ours = into < registers.len() && last < registers.len();
-        let is_message = self.parts.tables.iter().flatten().any(|table| {
+        let is_message = self.tables.iter().flatten().any(|table| {
             let (start, end) = (u64::from(table.0), u64::from(table.1));
             into < end && last >= start
         });
         (is_ours && !is_message).then_some(into as u32)
     }
 
-    /// The device as its mediator sees it, and the mediator.
-    fn hand<'a>(&'a mut self, machine: &'static Machine) -> (Hand<'a>, &'a mut Engine) {
-        let Self { parts, engine, .. } = self;
-        let mut hand = Hand { parts, machine };
-        engine.wake(&mut hand);
-        (hand, engine)
-    }
-
-    /// The device knows nothing any more of what it was given.
-    pub(crate) fn forget(&mut self, machine: &'static Machine) {
-        let (mut hand, engine) = self.hand(machine);
-        engine.forget(&mut hand);
-    }
-
     fn take_lie(&mut self) -> Option<Lie> {
-        if self.parts.is_cut_off {
+        if self.is_cut_off {
             return None;
         }
-        let lie = self.parts.lie?;
-        self.parts.is_cut_off = true;
+        let lie = self.lie?;
+        self.is_cut_off = true;
         Some(lie)
     }
 }

@@ -6,7 +6,7 @@
 use bounce::{Arena, Page};
 use heapless::Vec;
 use mediator::nvme;
-use memory::{ByteRange, Hpa, PAGE_SIZE};
+use memory::{ByteRange, Hpa, Iova, PAGE_SIZE};
 
 use super::MAX_DEVICES;
 use crate::copy;
@@ -82,6 +82,8 @@ fn clear(piece: ByteRange<Hpa>) {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Store {
     pages: Run<Page>,
+    /// Of the window, where whole pages are mapped.
+    window: Option<Run<Page>>,
     requests: Run<nvme::Request>,
     queues: Run<nvme::QueuePair>,
     namespaces: Run<nvme::Namespace>,
@@ -133,10 +135,20 @@ impl<T> Run<T> {
 }
 
 impl Store {
-    /// Memory for a device with this arena. `None` if there is not enough.
-    pub(crate) fn take(arena: &Arena, frames: &mut OwnFrames) -> Option<Self> {
+    /// Memory for a device with this arena, and a window if there is one. `None` if there is not
+    /// enough.
+    pub(crate) fn take(
+        arena: &Arena,
+        window: Option<ByteRange<Iova>>,
+        frames: &mut OwnFrames,
+    ) -> Option<Self> {
+        let window = match window {
+            Some(window) => Some(Run::take(frames, (window.len() / PAGE_SIZE) as usize)?),
+            None => None,
+        };
         Some(Self {
             pages: Run::take(frames, pages_of(arena))?,
+            window,
             requests: Run::take(frames, REQUESTS)?,
             queues: Run::take(frames, QUEUES)?,
             namespaces: Run::take(frames, NAMESPACES)?,
@@ -145,8 +157,31 @@ impl Store {
     }
 
     /// Whether there is enough for a device with this arena.
-    pub(crate) fn suffices(&self, arena: &Arena) -> bool {
-        self.pages.len >= pages_of(arena)
+    pub(crate) fn suffices(&self, arena: &Arena, window: Option<ByteRange<Iova>>) -> bool {
+        let has_window = window.is_none_or(|window| {
+            let pages = (window.len() / PAGE_SIZE) as usize;
+            self.window.is_some_and(|run| run.len == pages)
+        });
+        self.pages.len >= pages_of(arena) && has_window
+    }
+
+    /// What is known of the arena's pages.
+    ///
+    /// # Safety
+    /// Nothing that this was called for earlier is alive.
+    pub(super) unsafe fn pages(self, arena: &Arena) -> &'static mut [Page] {
+        // SAFETY: as the caller says.
+        unsafe { self.pages.slice(pages_of(arena), || Page::NEW) }
+    }
+
+    /// What is known of the window's pages.
+    ///
+    /// # Safety
+    /// Nothing that this was called for earlier is alive.
+    pub(super) unsafe fn window(self) -> Option<&'static mut [Page]> {
+        // SAFETY: as the caller says.
+        self.window
+            .map(|run| unsafe { run.slice(run.len, || Page::NEW) })
     }
 
     /// What the mediator of an NVM Express controller keeps.

@@ -6,13 +6,15 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use bounce::{Arena, Pages};
-use mediator::{Lie, Notice, World};
-use memory::{ByteRange, Gpa, GuestMemory, Hole, Hpa, Iova};
+use mediator::{Lie, Notice, Reach, World};
+use memory::{ByteRange, Gpa, GuestMemory, Hole, Hpa, Iova, PAGE_SIZE};
 use pci::Address;
+use vtd::domain::Access;
 
 use super::signal::Signals;
 use crate::console::say;
 use crate::copy;
+use crate::fabric::Remapping;
 use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
@@ -26,6 +28,10 @@ pub(crate) struct Parts {
     /// The requester id it had when it was bound.
     pub(crate) at: Address,
     pub(crate) arena: Arena,
+    /// Where it finds whole pages of the guest's, for the time of a request.
+    pub(crate) window: Option<ByteRange<Iova>>,
+    /// The domain it is in.
+    pub(crate) domain: u8,
     /// Where its pages are.
     pub(crate) memory: Hpa,
     /// Where its registers are decoded now.
@@ -45,6 +51,8 @@ pub(crate) struct Parts {
 pub(super) struct Hand<'a> {
     pub(super) parts: &'a mut Parts,
     pub(super) machine: &'static Machine,
+    /// The units, where the device's window needs them.
+    pub(super) remapping: Option<&'a mut Remapping>,
 }
 
 impl Hand<'_> {
@@ -57,6 +65,18 @@ impl Hand<'_> {
 
     fn place_of(&self, at: Iova, len: usize) -> Option<u64> {
         Some(self.place(ByteRange::new(at, len as u64)?))
+    }
+
+    /// A whole page of the guest's memory.
+    fn guests(&self, page: Gpa) -> Option<Hpa> {
+        let range = ByteRange::new(page, PAGE_SIZE)?;
+        (range.is_page_aligned() && self.is_memory(range)).then_some(page.identity())
+    }
+
+    /// A page that is the device's anyway.
+    fn own(&self, page: Iova) -> Option<Hpa> {
+        let offset = self.parts.arena.offset(ByteRange::new(page, PAGE_SIZE)?)?;
+        self.parts.memory.checked_add(offset)
     }
 
     fn register(&self, offset: u32) -> Option<Hpa> {
@@ -162,6 +182,32 @@ impl World for Hand<'_> {
 
     fn vectors(&self) -> u32 {
         u32::from(self.parts.vectors).min(Signals::MOST)
+    }
+
+    fn map(&mut self, at: Iova, page: Reach) -> bool {
+        let (access, from) = match page {
+            Reach::ReadGuest(page) => (Access::Read, self.guests(page)),
+            Reach::WriteGuest(page) => (Access::Write, self.guests(page)),
+            Reach::ReadOwn(page) => (Access::Read, self.own(page)),
+            Reach::WriteOwn(page) => (Access::Write, self.own(page)),
+        };
+        let range = ByteRange::new(at, PAGE_SIZE);
+        let range = range.filter(|range| self.parts.window.is_some_and(|all| all.covers(range)));
+        let (Some(range), Some(from), Some(remapping)) = (range, from, self.remapping.as_mut())
+        else {
+            return false;
+        };
+        remapping
+            .lend(self.parts.domain, range, from, access)
+            .is_ok()
+    }
+
+    fn unmap(&mut self, range: ByteRange<Iova>) {
+        let range =
+            Some(range).filter(|range| self.parts.window.is_some_and(|all| all.covers(range)));
+        if let (Some(range), Some(remapping)) = (range, self.remapping.as_mut()) {
+            remapping.revoke(self.parts.domain, range);
+        }
     }
 
     fn raise(&mut self, vector: u16) -> bool {
