@@ -20,8 +20,10 @@ mod pages;
 mod pool;
 #[cfg(any(test, feature = "rehearsal"))]
 pub mod rehearsal;
+mod window;
 
 pub use arena::{Arena, Part};
 pub use loan::{Direction, FromDevice, Lent, Returned, ToDevice};
 pub use pages::Pages;
 pub use pool::{Page, Pool};
+pub use window::Window;

@@ -24,4 +24,4 @@ mod world;
 
 pub use counts::Counts;
 pub use notice::{Lie, Notice};
-pub use world::{Looked, Mediator, World};
+pub use world::{Looked, Mediator, Reach, World};

@@ -23,6 +23,7 @@ mod identify;
 mod io;
 mod limits;
 mod lists;
+mod mapping;
 mod plan;
 mod prp;
 mod queues;
@@ -41,6 +42,7 @@ use self::events::Events;
 use self::limits::Limits;
 pub use self::limits::Unfit;
 use self::lists::Lists;
+use self::mapping::Mapping;
 use self::queues::Turns;
 use self::registers::Registers;
 use self::requests::{Loan, Requests};
@@ -84,6 +86,7 @@ pub struct Nvme<'a> {
     namespaces: &'a mut [Namespace],
     pools: Pools<'a>,
     lists: Lists,
+    mapping: Option<Mapping<'a>>,
     scratch: &'a mut [u8; PAGE_SIZE as usize],
     buffers: Option<Buffers>,
     events: Events,
@@ -157,6 +160,7 @@ impl<'a> Nvme<'a> {
             namespaces: storage.namespaces,
             pools,
             lists,
+            mapping: None,
             scratch: storage.scratch,
             buffers: None,
             events: Events::NEW,
@@ -185,6 +189,12 @@ impl<'a> Nvme<'a> {
         self.requests.given_count()
     }
 
+    /// Pages that requests have now, and that came back to nobody if there are no requests.
+    pub fn lent_pages(&self) -> u32 {
+        let Pools { to, from, .. } = &self.pools;
+        to.pages() - to.free_pages() + from.pages() - from.free_pages()
+    }
+
     /// Asserts that no page is lost: every page is free, or belongs to a queue that there is, a
     /// request that the device has, or the lists.
     ///
@@ -201,6 +211,13 @@ impl<'a> Nvme<'a> {
             }
         }
         let mut queues_to = self.pools.queues_to.free_pages() + self.lists.pages();
+        if let Some(mapping) = &self.mapping {
+            queues_to += mapping.list.pages();
+            let runs = self.requests.iter().filter_map(|given| given.run.as_ref());
+            let lent: u32 = runs.map(Lent::pages).sum();
+            let all = mapping.pool.pages();
+            assert_eq!(mapping.pool.free_pages() + lent, all, "its window");
+        }
         let mut queues_from = self.pools.queues_from.free_pages();
         for pair in self.queues.iter() {
             queues_to += pair.submission.ring.as_ref().map_or(0, Lent::pages);

@@ -1,6 +1,7 @@
 //! The two seams of a mediator: what it needs, and what it is.
 
 use bounce::Pages;
+use memory::{ByteRange, Gpa, Iova};
 
 use crate::counts::Counts;
 use crate::notice::{Lie, Notice};
@@ -26,6 +27,20 @@ pub trait World: Pages {
         2048
     }
 
+    /// Lets the device reach `page` at `at`, a page of its window, until it is unmapped. `false`
+    /// if that is not the guest's memory, or there is no window.
+    fn map(&mut self, at: Iova, page: Reach) -> bool {
+        let _ = (at, page);
+        false
+    }
+
+    /// The device reaches nothing at `range` any more, whole pages of its window, mapped or not:
+    /// neither by its tables nor by what it or the unit remembers of them. Where that cannot be
+    /// had in time, the device is cut off instead.
+    fn unmap(&mut self, range: ByteRange<Iova>) {
+        let _ = range;
+    }
+
     /// Raises the interrupt that the guest programmed under `vector`, after everything that was
     /// written to its memory before. `false` if the guest has it masked or not programmed: the
     /// mediator hears of it by [`Mediator::unmasked`] and tries again.
@@ -37,6 +52,19 @@ pub trait World: Pages {
     /// The device lies: it is cut off from all its pages as soon as the mediator returns, for
     /// good, and gets no interrupt through any more.
     fn cut_off(&mut self, lie: Lie);
+}
+
+/// A page that the device reaches for the time of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Reads a page of the guest's, all of whose bytes are the request's.
+    ReadGuest(Gpa),
+    /// Writes a page of the guest's, all of whose bytes are the request's.
+    WriteGuest(Gpa),
+    /// Reads a page that it may read anyway.
+    ReadOwn(Iova),
+    /// Writes a page that it may write anyway.
+    WriteOwn(Iova),
 }
 
 /// What a look at the device found.

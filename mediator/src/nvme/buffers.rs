@@ -154,9 +154,12 @@ impl Nvme<'_> {
     /// Whether completion queue `queue` has room, as the guest last said or says now. If not,
     /// the guest rings when it has.
     pub(super) fn has_room(&mut self, world: &mut impl World, queue: usize) -> bool {
-        if self.queues[queue].completion.has_room() {
-            return true;
-        }
+        self.queues[queue].completion.has_room() || self.finds_room(world, queue)
+    }
+
+    /// Looks for room where the guest may have said so.
+    #[cold]
+    fn finds_room(&mut self, world: &mut impl World, queue: usize) -> bool {
         let Some(buffers) = self.buffers.filter(|_| queue != 0) else {
             return false;
         };

@@ -86,6 +86,8 @@ impl Nvme<'_> {
         let given = self.check(queue, &entry)?;
         self.queues[queue].completion.advance();
         let said = Status::new(entry.status());
+        // Before anything is shown, the device reaches nothing of the guest's any more.
+        self.close_run(world, given.run);
         let status = self.hand_out(world, given.loan, given.then, said);
         let mut result = entry.result();
         self.follow(world, given.then, status, &mut result);
@@ -160,7 +162,7 @@ impl Nvme<'_> {
         mut status: Status,
     ) -> Status {
         let Loan::FromDevice(lent) = loan else {
-            self.take_back(world, loan);
+            self.release(world, loan, None);
             return status;
         };
         let bytes = lent.bytes();

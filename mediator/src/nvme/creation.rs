@@ -160,7 +160,8 @@ impl Nvme<'_> {
     }
 
     /// "The command causes all commands submitted to the queue to be aborted": some of them the
-    /// device never completes. Their pages stay its own until it may use none of their queue's.
+    /// device never completes. Their pages of ours stay its own until it may use none of their
+    /// queue's; pages of the guest's it reaches no more.
     pub(super) fn submission_deleted(
         &mut self,
         world: &mut impl World,
@@ -168,7 +169,12 @@ impl Nvme<'_> {
         is_success: bool,
     ) {
         if is_success {
-            self.requests.orphan(queue);
+            let mapping = &mut self.mapping;
+            self.requests.orphan(queue, |run| {
+                if let Some(mapping) = mapping {
+                    mapping.close(world, run);
+                }
+            });
             self.drop_submission(world, queue);
         } else {
             let submission = &mut self.queues[queue].submission;
@@ -191,7 +197,7 @@ impl Nvme<'_> {
                 .requests
                 .end_next(&mut from, |given| given.completion == queue)
             {
-                self.take_back(world, given.loan);
+                self.release(world, given.loan, given.run);
             }
             self.drop_completion(world, queue);
         } else {

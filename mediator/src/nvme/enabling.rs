@@ -1,5 +1,6 @@
 //! Enabling, disabling, and the end of everything that the device was given.
 
+use bounce::{Lent, Window};
 use memory::{ByteRange, PAGE_SIZE};
 
 use super::queues::{Completion, Life, OwnRing, QueuePair, Ring, Submission, Turns};
@@ -115,7 +116,7 @@ impl Nvme<'_> {
         self.quiet();
         let mut from = 0;
         while let Some(given) = self.requests.end_next(&mut from, |_| true) {
-            self.take_back(world, given.loan);
+            self.release(world, given.loan, given.run);
         }
         for pair in self.queues.iter_mut() {
             let QueuePair {
@@ -132,12 +133,25 @@ impl Nvme<'_> {
         self.registers.power = Power::Off;
     }
 
-    /// Takes back the pages of a request that is over.
-    pub(super) fn take_back(&mut self, world: &mut impl World, loan: Loan) {
+    /// Takes back everything that a request was lent that is over.
+    pub(super) fn release(
+        &mut self,
+        world: &mut impl World,
+        loan: Loan,
+        run: Option<Lent<Window>>,
+    ) {
+        self.close_run(world, run);
         match loan {
             Loan::Nothing => {}
             Loan::ToDevice(lent) => self.pools.to.take_back(lent.returned(), world),
             Loan::FromDevice(lent) => self.pools.from.take_back(lent.returned(), world),
+        }
+    }
+
+    /// The device reaches no page of the guest's any more that it reached for a request.
+    pub(super) fn close_run(&mut self, world: &mut impl World, run: Option<Lent<Window>>) {
+        if let (Some(run), Some(mapping)) = (run, &mut self.mapping) {
+            mapping.close(world, run);
         }
     }
 

@@ -3,7 +3,7 @@
 extern crate std;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::vec;
 use std::vec::Vec;
 
@@ -11,7 +11,7 @@ use bounce::{Arena, Page, Pages, Part};
 use memory::{ByteRange, Gpa, GuestMemory, Hole, Iova};
 
 use super::{Namespace, Nvme, QueuePair, Request, Storage};
-use crate::{Lie, Looked, Mediator, Notice, World};
+use crate::{Lie, Looked, Mediator, Notice, Reach, World};
 
 /// Bytes of the guest's memory, from address 0.
 const MEMORY: usize = 4 << 20;
@@ -54,11 +54,18 @@ pub(super) struct Fake {
     pub(super) completions: Vec<DeviceQueue>,
     /// What the device was given and has not begun with.
     pub(super) given: VecDeque<Fetched>,
+    /// What is behind each page of the window.
+    pub(super) mapped: BTreeMap<u64, Reach>,
     /// Requests for events.
     pub(super) events: VecDeque<Fetched>,
     pub(super) disk: Vec<u8>,
     /// What it says of namespace 1 besides.
     pub(super) metadata: u8,
+    /// FLBAS and NLBAF.
+    pub(super) format: u8,
+    pub(super) last_format: u8,
+    /// Whether its registers read as ones.
+    pub(super) is_gone: bool,
     pub(super) raised: Vec<u16>,
     pub(super) is_masked: bool,
     pub(super) notices: Vec<Notice>,
@@ -85,9 +92,13 @@ impl Fake {
             submissions: vec![DeviceQueue::default(); 64],
             completions: vec![DeviceQueue::default(); 64],
             given: VecDeque::new(),
+            mapped: BTreeMap::new(),
             events: VecDeque::new(),
-            disk: (0..4 << 20).map(|at: u32| (at / 7 % 251) as u8).collect(),
+            disk: disk(),
             metadata: 0,
+            format: 0,
+            last_format: 1,
+            is_gone: false,
             raised: Vec::new(),
             is_masked: false,
             notices: Vec::new(),
@@ -96,8 +107,21 @@ impl Fake {
         }
     }
 
+    pub(super) fn arena(&self) -> Arena {
+        self.arena
+    }
+
     /// Bytes that the device may read: a fault is a failure of the test.
     fn device_reads(&self, at: u64, to: &mut [u8]) {
+        let at = match self.mapped.get(&(at & !0xfff)) {
+            None => at,
+            Some(Reach::ReadOwn(own)) => own.raw() + at % 4096,
+            Some(Reach::ReadGuest(page)) => {
+                let at = Gpa::new(page.raw() + at % 4096);
+                return self.read(at, to).expect("the guest's memory");
+            }
+            Some(reach) => panic!("reads {reach:?}"),
+        };
         let range = ByteRange::new(Iova::new(at), to.len() as u64).expect("bytes");
         assert!(self.arena.readable().covers(&range), "reads {range:?}");
         let offset = self.arena.offset(range).expect("covered") as usize;
@@ -105,6 +129,15 @@ impl Fake {
     }
 
     fn device_writes(&mut self, at: u64, from: &[u8]) {
+        let at = match self.mapped.get(&(at & !0xfff)) {
+            None => at,
+            Some(Reach::WriteOwn(own)) => own.raw() + at % 4096,
+            Some(Reach::WriteGuest(page)) => {
+                let at = Gpa::new(page.raw() + at % 4096);
+                return self.write(at, from).expect("the guest's memory");
+            }
+            Some(reach) => panic!("writes {reach:?}"),
+        };
         let range = ByteRange::new(Iova::new(at), from.len() as u64).expect("bytes");
         assert!(self.arena.writable().covers(&range), "writes {range:?}");
         let offset = self.arena.offset(range).expect("covered") as usize;
@@ -232,6 +265,7 @@ impl Fake {
                     self.give(&words, &data);
                 }
                 9 => drop(self.take(&words, 16)),
+                5 => drop(self.take(&words, bytes)),
                 _ => {}
             }
             return self.complete(&request, 0, 0);
@@ -271,8 +305,11 @@ impl Fake {
         match structure {
             0 => {
                 data.fill(0);
-                data[25] = 1;
-                data[128..136].copy_from_slice(&[self.metadata, 0, 9, 0, 8, 0, 12, 0]);
+                data[25] = self.last_format;
+                data[26] = self.format;
+                data[192..196].copy_from_slice(&[0, 0, 13, 0]);
+                data[256..260].copy_from_slice(&[0, 0, 13, 0]);
+                data[128..136].copy_from_slice(&[self.metadata, 0, 9, 0, 0, 0, 12, 0]);
                 data[0] = 1;
             }
             1 => data[77] = 0,
@@ -283,6 +320,7 @@ impl Fake {
 }
 
 impl GuestMemory for Fake {
+    #[inline(never)]
     fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
         let range = ByteRange::new(at, to.len() as u64).expect("bytes");
         if !self.is_memory(range) {
@@ -292,6 +330,7 @@ impl GuestMemory for Fake {
         Ok(())
     }
 
+    #[inline(never)]
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
         let range = ByteRange::new(at, from.len() as u64).expect("bytes");
         if !self.is_memory(range) {
@@ -311,10 +350,12 @@ impl Fake {
 }
 
 impl Pages for Fake {
+    #[inline(never)]
     fn is_memory(&self, range: ByteRange<Gpa>) -> bool {
         range.last().raw() < MEMORY as u64 && !self.hole.is_some_and(|hole| hole.overlaps(&range))
     }
 
+    #[inline(never)]
     fn copy_in(&mut self, from: ByteRange<Gpa>, to: Iova) -> Result<(), Hole> {
         let own = self.own(to, from.len() as usize);
         assert!(
@@ -329,26 +370,31 @@ impl Pages for Fake {
         Ok(())
     }
 
+    #[inline(never)]
     fn copy_out(&mut self, from: Iova, to: ByteRange<Gpa>) -> Result<(), Hole> {
         let own = self.own(from, to.len() as usize);
         self.write(to.start(), &self.pages[own])
     }
 
+    #[inline(never)]
     fn load(&self, at: Iova, to: &mut [u8]) {
         to.copy_from_slice(&self.pages[self.own(at, to.len())]);
     }
 
+    #[inline(never)]
     fn load_u32(&self, at: Iova) -> u32 {
         let mut bytes = [0; 4];
         self.load(at, &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
+    #[inline(never)]
     fn store(&mut self, at: Iova, from: &[u8]) {
         let own = self.own(at, from.len());
         self.pages[own].copy_from_slice(from);
     }
 
+    #[inline(never)]
     fn scrub(&mut self, at: ByteRange<Iova>) {
         let own = self.own(at.start(), at.len() as usize);
         self.pages[own].fill(0);
@@ -356,17 +402,20 @@ impl Pages for Fake {
 }
 
 impl World for Fake {
+    #[inline(never)]
     fn load_register(&self, offset: u32) -> u32 {
         match offset {
             0x00 => self.capabilities as u32,
             0x04 => (self.capabilities >> 32) as u32,
             0x08 => 0x0002_0000,
             0x14 => self.cc,
+            0x1c if self.is_gone => u32::MAX,
             0x1c => u32::from(self.is_ready),
             _ => panic!("a load of {offset:#x}"),
         }
     }
 
+    #[inline(never)]
     fn store_register(&mut self, offset: u32, value: u32) {
         let low = |base: u64| base >> 32 << 32 | u64::from(value);
         let high = |base: u64| base & 0xffff_ffff | u64::from(value) << 32;
@@ -409,6 +458,25 @@ impl World for Fake {
         }
     }
 
+    #[inline(never)]
+    fn map(&mut self, at: Iova, page: Reach) -> bool {
+        assert!(window().contains(at) && at.page_offset() == 0);
+        let (Reach::ReadGuest(page_at) | Reach::WriteGuest(page_at)) = page else {
+            return self.mapped.insert(at.raw(), page).is_none();
+        };
+        let range = ByteRange::new(page_at, 4096).expect("a page");
+        range.is_page_aligned() && self.is_memory(range) && {
+            self.mapped.insert(at.raw(), page).is_none()
+        }
+    }
+
+    #[inline(never)]
+    fn unmap(&mut self, range: ByteRange<Iova>) {
+        assert!(window().covers(&range) && range.is_page_aligned());
+        self.mapped.retain(|at, _| !range.contains(Iova::new(*at)));
+    }
+
+    #[inline(never)]
     fn raise(&mut self, vector: u16) -> bool {
         if !self.is_masked {
             self.raised.push(vector);
@@ -416,10 +484,12 @@ impl World for Fake {
         !self.is_masked
     }
 
+    #[inline(never)]
     fn tell(&mut self, notice: Notice) {
         self.notices.push(notice);
     }
 
+    #[inline(never)]
     fn cut_off(&mut self, lie: Lie) {
         self.lie = Some(lie);
     }
@@ -494,6 +564,14 @@ impl Driver {
         this.enable();
         this.prepare();
         this
+    }
+
+    /// From now on whole pages are mapped.
+    pub(super) fn map(&mut self) {
+        let pages = (0..window().len() / 4096).map(|_| Page::NEW);
+        let pages = pages.collect::<Vec<_>>().leak();
+        let is_mapping = self.nvme.map_whole_pages(window(), pages, &mut self.world);
+        assert!(is_mapping);
     }
 
     pub(super) fn prepare(&mut self) {
@@ -648,6 +726,11 @@ impl Driver {
     }
 }
 
+/// Where the guest's pages are mapped: 1 MiB.
+fn window() -> ByteRange<Iova> {
+    ByteRange::new(Iova::new(0x1000_0000), 1 << 20).expect("pages")
+}
+
 /// A command's words.
 pub(super) fn command(
     opcode: u8,
@@ -671,6 +754,14 @@ pub(super) fn command(
 /// A read or write of `blocks` blocks of namespace 1.
 pub(super) fn blocks(opcode: u8, prps: [u64; 2], first: u32, blocks: u32) -> [u32; 16] {
     command(opcode, 1, prps, &[(10, first), (12, blocks - 1)])
+}
+
+/// 1 MiB of which no two blocks near each other are the same.
+fn disk() -> Vec<u8> {
+    let pattern: Vec<u8> = (0..7 * 251).map(|at: u32| (at / 7) as u8).collect();
+    let mut disk = pattern.repeat((1 << 20) / pattern.len() + 1);
+    disk.truncate(1 << 20);
+    disk
 }
 
 /// Storage for eight queue pairs and four namespaces.

@@ -19,63 +19,46 @@ const STRIDE: u32 = ENTRIES - LONGEST;
 /// Bytes of a request at most, so that its list is in one page wherever it begins.
 pub(super) const LONGEST_TRANSFER: u32 = LONGEST * PAGE_SIZE as u32;
 
+/// One list of all pages of one kind.
+#[derive(Debug)]
+pub(super) struct List {
+    pages: Lent<ToDevice>,
+}
+
 /// The lists of both directions.
 #[derive(Debug)]
 pub(super) struct Lists {
-    pages: Lent<ToDevice>,
+    list: List,
     /// How many pages of the list the device reads; then come those it writes.
     readable: u32,
 }
 
-impl Lists {
-    /// Writes the lists for all pages of both pools. `None` if the queue pages do not hold them.
+impl List {
+    /// Writes the list of `count` pages, whose addresses `address` tells. `None` if the queue
+    /// pages do not hold it.
     pub(super) fn new(
         queues: &mut Pool<'_, ToDevice>,
-        to: &Pool<'_, ToDevice>,
-        from: &Pool<'_, FromDevice>,
+        count: u32,
+        address: impl Fn(u32) -> Iova,
         world: &mut impl World,
     ) -> Option<Self> {
-        let all = to.pages() + from.pages();
-        let pages = queues.lend(0, all.div_ceil(STRIDE) * PAGE_SIZE as u32)?;
+        let pages = queues.lend(0, count.div_ceil(STRIDE) * PAGE_SIZE as u32)?;
         for slot in 0..pages.bytes() / 8 {
             let page = slot / ENTRIES * STRIDE + slot % ENTRIES;
-            let address = if page < to.pages() {
-                to.address(page)
-            } else if page < all {
-                from.address(page - to.pages())
-            } else {
-                Iova::new(0)
-            };
+            let address = if page < count { address(page).raw() } else { 0 };
             let at = pages.at().raw() + u64::from(slot) * 8;
-            world.store(Iova::new(at), &address.raw().to_le_bytes());
+            world.store(Iova::new(at), &address.to_le_bytes());
         }
-        Some(Self {
-            pages,
-            readable: to.pages(),
-        })
+        Some(Self { pages })
     }
 
-    /// Pages of the queues' that the lists of pools of `pages` pages in all take.
-    pub(super) fn pages_for(pages: u32) -> u32 {
-        pages.div_ceil(STRIDE)
-    }
-
-    /// Pages of the lists.
+    /// Pages of the list.
     pub(super) fn pages(&self) -> u32 {
         self.pages.pages()
     }
 
-    /// Both PRPs of bytes that the device reads.
-    pub(super) fn readable(&self, lent: &Lent<ToDevice>) -> [u64; 2] {
-        self.pointers(lent, 0)
-    }
-
-    /// Both PRPs of bytes that the device writes.
-    pub(super) fn writable(&self, lent: &Lent<FromDevice>) -> [u64; 2] {
-        self.pointers(lent, self.readable)
-    }
-
-    fn pointers<D>(&self, lent: &Lent<D>, before: u32) -> [u64; 2] {
+    /// Both PRPs of a loan before whose pool there are `before` pages in the list.
+    pub(super) fn pointers<D>(&self, lent: &Lent<D>, before: u32) -> [u64; 2] {
         let first = lent.at();
         let second = match lent.pages() {
             1 => 0,
@@ -90,5 +73,43 @@ impl Lists {
     fn entry(&self, page: u32) -> u64 {
         let slot = page / STRIDE * ENTRIES + page % STRIDE;
         self.pages.at().raw() + u64::from(slot) * 8
+    }
+}
+
+impl Lists {
+    /// Writes the lists for all pages of both pools. `None` if the queue pages do not hold them.
+    pub(super) fn new(
+        queues: &mut Pool<'_, ToDevice>,
+        to: &Pool<'_, ToDevice>,
+        from: &Pool<'_, FromDevice>,
+        world: &mut impl World,
+    ) -> Option<Self> {
+        let readable = to.pages();
+        let address = |page| match page {
+            page if page < readable => to.address(page),
+            page => from.address(page - readable),
+        };
+        let list = List::new(queues, readable + from.pages(), address, world)?;
+        Some(Self { list, readable })
+    }
+
+    /// Pages of the queues' that the lists of pools of `pages` pages in all take.
+    pub(super) fn pages_for(pages: u32) -> u32 {
+        pages.div_ceil(STRIDE)
+    }
+
+    /// Pages of the lists.
+    pub(super) fn pages(&self) -> u32 {
+        self.list.pages()
+    }
+
+    /// Both PRPs of bytes that the device reads.
+    pub(super) fn readable(&self, lent: &Lent<ToDevice>) -> [u64; 2] {
+        self.list.pointers(lent, 0)
+    }
+
+    /// Both PRPs of bytes that the device writes.
+    pub(super) fn writable(&self, lent: &Lent<FromDevice>) -> [u64; 2] {
+        self.list.pointers(lent, self.readable)
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Section 4.1.1. Each entry is fetched once, and no more of them than the request has pages.
 
-use bounce::{Direction, Lent, Pool};
 use memory::{Gpa, PAGE_SIZE};
 
 use super::spec::{Command, Status};
@@ -11,38 +10,38 @@ use crate::World;
 /// Entries fetched at once.
 const CHUNK: u64 = 32;
 
-/// Lets each page of `lent` belong to the guest's page that `command` names for it. Returns how
-/// many bytes of lists were read.
-pub(super) fn walk<D: Direction>(
+/// Tells `each` the guest's page that `command` names for each of `pages` pages, in order, and
+/// returns how many bytes of lists were read.
+pub(super) fn walk<W: World>(
     command: &Command,
-    lent: &Lent<D>,
-    pool: &mut Pool<'_, D>,
-    world: &impl World,
+    pages: u32,
+    world: &mut W,
+    mut each: impl FnMut(&mut W, u32, Gpa) -> Result<(), Status>,
 ) -> Result<u64, Status> {
-    pool.belongs_to(lent, 0, command.prp1());
-    match lent.pages() {
+    each(world, 0, command.prp1())?;
+    match pages {
         1 => Ok(0),
         2 => {
-            pool.belongs_to(lent, 1, entry(command.prp2())?);
+            each(world, 1, entry(command.prp2())?)?;
             Ok(0)
         }
-        _ => walk_list(command.prp2(), lent, pool, world),
+        _ => walk_list(command.prp2(), pages, world, each),
     }
 }
 
-fn walk_list<D: Direction>(
+fn walk_list<W: World>(
     mut list: Gpa,
-    lent: &Lent<D>,
-    pool: &mut Pool<'_, D>,
-    world: &impl World,
+    pages: u32,
+    world: &mut W,
+    mut each: impl FnMut(&mut W, u32, Gpa) -> Result<(), Status>,
 ) -> Result<u64, Status> {
     if !list.raw().is_multiple_of(8) {
         return Err(Status::PRP_OFFSET_INVALID);
     }
     let mut fetched = 0;
     let mut page = 1;
-    while page < lent.pages() {
-        let wanted = u64::from(lent.pages() - page);
+    while page < pages {
+        let wanted = u64::from(pages - page);
         let to_end = (PAGE_SIZE - list.page_offset()) / 8;
         let count = wanted.min(to_end).min(CHUNK);
         let mut bytes = [0; CHUNK as usize * 8];
@@ -63,7 +62,7 @@ fn walk_list<D: Direction>(
         };
         for bytes in entries {
             let at = entry(Gpa::new(u64::from_le_bytes(*bytes)))?;
-            pool.belongs_to(lent, page, at);
+            each(world, page, at)?;
             page += 1;
         }
         if let Some(next) = next {

@@ -283,7 +283,8 @@ impl<D> OwnRing<D> {
 
 /// The index after `index` in a ring.
 fn following(index: u32, entries: u32) -> u32 {
-    if index + 1 >= entries { 0 } else { index + 1 }
+    let next = index + 1;
+    if next >= entries { 0 } else { next }
 }
 
 /// How many steps forward `to` is from `from` in a ring.

@@ -1,7 +1,7 @@
 //! What the device was given: the identifier it was told, whose request it is, which pages it
 //! was lent.
 
-use bounce::{FromDevice, Lent, ToDevice};
+use bounce::{FromDevice, Lent, ToDevice, Window};
 
 use super::completion::Then;
 
@@ -28,6 +28,8 @@ pub(super) struct Given {
     /// The guest's identifier.
     pub(super) id: u16,
     pub(super) loan: Loan,
+    /// Where the device reaches the guest's whole pages, if it does.
+    pub(super) run: Option<Lent<Window>>,
     pub(super) then: Then,
     /// Whether it counts among what is soon over.
     pub(super) is_prompt: bool,
@@ -82,16 +84,17 @@ impl<'a> Requests<'a> {
         self.given
     }
 
-    /// Gives it an identifier. `Err` if there is no room.
-    pub(super) fn give(&mut self, given: Given) -> Result<u16, Given> {
+    /// Gives it an identifier.
+    ///
+    /// # Panics
+    /// If there is no room.
+    pub(super) fn give(&mut self, given: Given) -> u16 {
         let id = self.free;
-        let Some(entry) = self.entries.get_mut(usize::from(id)) else {
-            return Err(given);
-        };
+        let entry = &mut self.entries[usize::from(id)];
         self.free = entry.next;
         entry.given = Some(given);
         self.given += 1;
-        Ok(id)
+        id
     }
 
     /// Every request that it has.
@@ -140,15 +143,17 @@ impl<'a> Requests<'a> {
         None
     }
 
-    /// The requests of `submission` are nobody's any more.
-    pub(super) fn orphan(&mut self, submission: usize) {
+    /// The requests of `submission` are nobody's any more; `close` gets their runs.
+    pub(super) fn orphan(&mut self, submission: usize, mut close: impl FnMut(Lent<Window>)) {
         for given in self
             .entries
             .iter_mut()
             .filter_map(|entry| entry.given.as_mut())
+            .filter(|given| given.submission == submission)
         {
-            if given.submission == submission {
-                given.is_orphan = true;
+            given.is_orphan = true;
+            if let Some(run) = given.run.take() {
+                close(run);
             }
         }
     }

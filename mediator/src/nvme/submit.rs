@@ -4,14 +4,15 @@
 //! put it into the device's queue under an identifier of ours. What cannot go on stays where it
 //! is, in the guest's queue, and nobody gets in front of it.
 
-use bounce::{Direction, Lent, Pool};
-use memory::PAGE_SIZE;
+use bounce::{Direction, Lent, Pool, Window};
+use memory::{Gpa, Iova};
 
+use super::mapping::Mapping;
 use super::plan::{Extent, Pass, Plan};
 use super::requests::{Given, Loan};
 use super::spec::{Command, ENTRY_BYTES, Status};
-use super::{Nvme, prp};
-use crate::World;
+use super::{Nvme, mapping, prp};
+use crate::{Reach, World};
 
 /// Requests of one queue in a row, while others wait.
 const ROUND: u32 = 16;
@@ -30,11 +31,21 @@ enum Step {
 }
 
 /// Why a request got no pages.
-enum Short {
+pub(super) enum Short {
     /// There are none now.
     Pages,
     /// What the guest says of its bytes is wrong.
     Refused(Status),
+}
+
+/// What a request was lent.
+pub(super) struct Lending<D> {
+    /// Pages of ours, for the bytes that are copied.
+    pub(super) lent: Option<Lent<D>>,
+    /// Addresses of the guest's whole pages, if they are not copied.
+    pub(super) run: Option<Lent<Window>>,
+    /// Bytes of lists that were read for it.
+    pub(super) list: u64,
 }
 
 impl Nvme<'_> {
@@ -87,7 +98,7 @@ impl Nvme<'_> {
         };
         match plan {
             Ok(Plan::Pass(pass)) => match self.lend(world, &pass) {
-                Ok(loan) => self.pass_on(world, queue, pass, loan),
+                Ok((loan, run)) => self.pass_on(world, queue, pass, loan, run),
                 Err(Short::Pages) => return self.hold(queue),
                 Err(Short::Refused(status)) => self.answer(world, queue, &command, status, 0),
             },
@@ -117,35 +128,72 @@ impl Nvme<'_> {
     }
 
     /// Lends the pages, and fills them with what the device reads.
-    fn lend(&mut self, world: &mut impl World, pass: &Pass) -> Result<Loan, Short> {
+    fn lend(
+        &mut self,
+        world: &mut impl World,
+        pass: &Pass,
+    ) -> Result<(Loan, Option<Lent<Window>>), Short> {
         let (command, pools) = (&pass.command, &mut self.pools);
+        // What may be mapped, and is not only to be copied.
+        let mapping = self.mapping.as_mut().filter(|_| pass.is_prompt);
         match pass.extent {
-            Extent::Nothing | Extent::Ring(_) => Ok(Loan::Nothing),
+            Extent::Nothing | Extent::Ring(_) => Ok((Loan::Nothing, None)),
             Extent::ToDevice(bytes) => {
-                let (lent, list) = lend_walked(command, bytes, &mut pools.to, world)?;
+                let reach = [
+                    |at| Reach::ReadGuest(Gpa::new(at)),
+                    |at| Reach::ReadOwn(Iova::new(at)),
+                ];
+                let asked = (command, bytes);
+                let lending = lend_walked(mapping, &mut pools.to, world, asked, reach)?;
+                let Lending { lent, run, list } = lending;
+                self.counts.entry_bytes += list;
+                let Some(lent) = lent else {
+                    return Ok((Loan::Nothing, run));
+                };
                 if pools.to.fill(&lent, world).is_err() {
-                    pools.to.take_back(lent.returned(), world);
+                    self.release(world, Loan::ToDevice(lent), run);
                     return Err(Short::Refused(Status::DATA_TRANSFER_ERROR));
                 }
-                self.counts.bytes_in += u64::from(bytes);
-                self.counts.entry_bytes += list;
-                Ok(Loan::ToDevice(lent))
+                self.counts.bytes_in += u64::from(lent.bytes());
+                Ok((Loan::ToDevice(lent), run))
             }
             Extent::FromDevice(bytes) => {
-                let (lent, list) = lend_walked(command, bytes, &mut pools.from, world)?;
-                if !pools.from.is_memory(&lent, world) {
-                    pools.from.take_back(lent.returned(), world);
+                let reach = [
+                    |at| Reach::WriteGuest(Gpa::new(at)),
+                    |at| Reach::WriteOwn(Iova::new(at)),
+                ];
+                let asked = (command, bytes);
+                let lending = lend_walked(mapping, &mut pools.from, world, asked, reach)?;
+                let Lending { lent, run, list } = lending;
+                self.counts.entry_bytes += list;
+                let Some(lent) = lent else {
+                    return Ok((Loan::Nothing, run));
+                };
+                // Of blocks, the copy out tells soon enough; of what asking changes, it is too late.
+                if !pass.is_prompt && !pools.from.is_memory(&lent, world) {
+                    self.release(world, Loan::FromDevice(lent), run);
                     return Err(Short::Refused(Status::DATA_TRANSFER_ERROR));
                 }
-                self.counts.entry_bytes += list;
-                Ok(Loan::FromDevice(lent))
+                Ok((Loan::FromDevice(lent), run))
             }
         }
     }
 
     /// Gives the request to the device, whose doorbell is rung later.
-    fn pass_on(&mut self, world: &mut impl World, queue: usize, pass: Pass, loan: Loan) {
+    fn pass_on(
+        &mut self,
+        world: &mut impl World,
+        queue: usize,
+        pass: Pass,
+        loan: Loan,
+        run: Option<Lent<Window>>,
+    ) {
+        let run_pointers = match (&run, &self.mapping) {
+            (Some(run), Some(mapping)) => Some(mapping.list.pointers(run, 0)),
+            _ => None,
+        };
         let [prp1, prp2] = match (&loan, pass.extent) {
+            _ if run_pointers.is_some() => run_pointers.unwrap_or_default(),
             (Loan::ToDevice(lent), _) => self.lists.readable(lent),
             (Loan::FromDevice(lent), _) => self.lists.writable(lent),
             (Loan::Nothing, Extent::Ring(at)) => [at.raw(), 0],
@@ -158,13 +206,13 @@ impl Nvme<'_> {
             completion,
             id: pass.command.id(),
             loan,
+            run,
             then: pass.then,
             is_prompt: pass.is_prompt,
             is_orphan: false,
         };
-        let Ok(id) = self.requests.give(given) else {
-            unreachable!("room was looked for before the request was fetched");
-        };
+        // Room was looked for before the request was fetched.
+        let id = self.requests.give(given);
         submission.fill(world, &pass.command.for_device(id, prp1, prp2));
         submission.advance();
         submission.prompt += u32::from(pass.is_prompt);
@@ -209,7 +257,7 @@ impl Nvme<'_> {
         }
         // The phase tag is in the last double word, and it is what the guest waits for.
         let last = status.last_dword(id, phase).to_le_bytes();
-        let last_at = memory::Gpa::new(at.raw() + 12);
+        let last_at = Gpa::new(at.raw() + 12);
         let shown = world
             .write(at, &bytes)
             .and_then(|()| world.write(last_at, &last));
@@ -221,22 +269,36 @@ impl Nvme<'_> {
     }
 }
 
-/// Lends pages for `bytes` bytes, each page belonging to the guest's page that `command` names.
-fn lend_walked<D: Direction>(
-    command: &Command,
-    bytes: u32,
+/// Lends pages for `bytes` bytes, each page belonging to the guest's page that `command` names,
+/// or being it.
+fn lend_walked<D: Direction, W: World>(
+    mapping: Option<&mut Mapping<'_>>,
     pool: &mut Pool<'_, D>,
-    world: &mut impl World,
-) -> Result<(Lent<D>, u64), Short> {
+    world: &mut W,
+    (command, bytes): (&Command, u32),
+    reach: [fn(u64) -> Reach; 2],
+) -> Result<Lending<D>, Short> {
     let offset = command.prp1().page_offset();
     // "The offset shall be dword aligned, indicated by bits 1:0 being cleared to 00b."
     if !offset.is_multiple_of(4) {
         return Err(Short::Refused(Status::PRP_OFFSET_INVALID));
     }
-    debug_assert!(offset < PAGE_SIZE);
+    let asked = (command, bytes);
+    let mapped = mapping.and_then(|mapping| mapping::lend(mapping, pool, world, asked, reach));
+    if let Some(mapped) = mapped {
+        return mapped;
+    }
     let lent = pool.lend(offset as u16, bytes).ok_or(Short::Pages)?;
-    match prp::walk(command, &lent, pool, world) {
-        Ok(list) => Ok((lent, list)),
+    let walked = prp::walk(command, lent.pages(), world, |_, index, page| {
+        pool.belongs_to(&lent, index, page);
+        Ok(())
+    });
+    match walked {
+        Ok(list) => Ok(Lending {
+            lent: Some(lent),
+            run: None,
+            list,
+        }),
         Err(status) => {
             pool.take_back(lent.returned(), world);
             Err(Short::Refused(status))
