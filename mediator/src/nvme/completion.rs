@@ -85,16 +85,18 @@ impl Nvme<'_> {
         }
         let given = self.check(queue, &entry)?;
         self.queues[queue].completion.advance();
+        // Nobody waits for what was asked through a queue that is gone, and its memory may be
+        // somebody else's by now.
+        if given.is_orphan {
+            self.release(world, given.loan, given.run);
+            return Ok(true);
+        }
         let said = Status::new(entry.status());
         // Before anything is shown, the device reaches nothing of the guest's any more.
         self.close_run(world, given.run);
         let status = self.hand_out(world, given.loan, given.then, said);
         let mut result = entry.result();
         self.follow(world, given.then, status, &mut result);
-        // Nobody waits for what was asked through a queue that is gone.
-        if given.is_orphan {
-            return Ok(true);
-        }
         self.counts.completed += 1;
         match given.then {
             Then::Event => self.event_from_device(world, status, result[0]),

@@ -139,6 +139,29 @@ fn a_queue_deleted_with_requests_in_flight_leaves_no_page_behind() {
     driver.nvme.check_conservation();
 }
 
+/// The guest was told that they were aborted, and may have given their memory to somebody else.
+#[test]
+fn what_a_device_completes_of_a_deleted_queue_is_not_handed_out() {
+    let mut driver = Driver::ready(1 << 20);
+    driver.fill(1, blocks(2, [0x4_0000, 0], 0, 8));
+    driver.ring(1);
+    driver.world.fetch();
+    let given = driver.world.given.pop_front().expect("a request");
+    driver.fill(0, command(DELETE_SUBMISSION, 0, [0, 0], &[(10, 1)]));
+    driver.ring(0);
+    let late = driver.world.submissions[1];
+    driver.run();
+    assert_eq!(driver.next(0).map(|answer| answer.status), Some(0));
+    driver.set(0x4_0000, &[0xee; 4096]);
+    driver.world.give(&given.words, &[7; 4096]);
+    driver.world.submissions[1] = late;
+    driver.world.complete(&given, 0, 0);
+    driver.look();
+    assert!(driver.memory(0x4_0000, 4096) == [0xee; 4096]);
+    assert_eq!((driver.next(1), driver.nvme.in_flight()), (None, 0));
+    driver.nvme.check_conservation();
+}
+
 /// "Invalid Doorbell Write Value" and "Write to Invalid Doorbell Register": error events 1 and 0,
 /// with the error log page.
 #[test]
