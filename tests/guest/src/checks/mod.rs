@@ -110,6 +110,7 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("meddle-ports", 30, meddle::windows::ports),
     on_request("meddle-firmware", 30, meddle::firmware::run),
     on_request("meddle-race", 60, meddle::race::run),
+    on_request("legal-bytes", 60, meddle::legal::bytes),
     on_request("legal-bars", 60, meddle::legal::bars),
     on_request("legal-latency", 30, meddle::legal::latency),
     on_request("legal-affinity", 60, meddle::legal::affinity),
