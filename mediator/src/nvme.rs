@@ -21,6 +21,7 @@ mod fake;
 mod features;
 mod identify;
 mod io;
+mod lending;
 mod limits;
 mod lists;
 mod mapping;

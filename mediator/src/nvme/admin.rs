@@ -42,10 +42,10 @@ impl Nvme<'_> {
     pub(super) fn plan_admin(
         &mut self,
         world: &mut impl World,
-        command: &Command,
+        command: &mut Command,
     ) -> Result<Plan, Status> {
         self.check_form(command)?;
-        let nothing = Plan::pass(command, Extent::Nothing);
+        let nothing = Plan::pass(Extent::Nothing);
         let opcode = command.opcode();
         Ok(match opcode {
             admin::CREATE_SUBMISSION_QUEUE => self.plan_create_submission(world, command)?,
@@ -61,36 +61,34 @@ impl Nvme<'_> {
             admin::LOG_PAGE => {
                 // Number of Dwords is counted from 0: dword 11, 15:0, and dword 10, 31:16.
                 let dwords = command.dword(11) << 16 | command.dword(10) >> 16;
-                Plan::pass(command, self.writable((u64::from(dwords) + 1) * 4)?)
+                Plan::pass(self.writable((u64::from(dwords) + 1) * 4)?)
             }
             admin::FIRMWARE_DOWNLOAD => {
                 let dwords = u64::from(command.dword(10)) + 1;
-                Plan::pass(command, self.readable(dwords * 4)?)
+                Plan::pass(self.readable(dwords * 4)?)
             }
             admin::BLOCK_STATUS => {
                 let dwords = u64::from(command.dword(12)) + 1;
-                Plan::pass(command, self.writable(dwords * 4)?)
+                Plan::pass(self.writable(dwords * 4)?)
             }
             // "Transfer Length" and "Allocation Length": dword 11, in bytes.
-            admin::SECURITY_SEND => Plan::pass(command, self.readable(command.dword(11).into())?),
-            admin::SECURITY_RECEIVE => {
-                Plan::pass(command, self.writable(command.dword(11).into())?)
-            }
+            admin::SECURITY_SEND => Plan::pass(self.readable(command.dword(11).into())?),
+            admin::SECURITY_RECEIVE => Plan::pass(self.writable(command.dword(11).into())?),
             admin::NAMESPACE_MANAGEMENT => match command.dword(10) & 0xf {
-                0 => Plan::pass(command, self.readable(4096)?),
+                0 => Plan::pass(self.readable(4096)?),
                 1 => {
                     let then = Then::Unlearn(command.namespace());
-                    Plan::pass_then(command, Extent::Nothing, then)
+                    Plan::pass_then(Extent::Nothing, then)
                 }
                 _ => return Err(Status::INVALID_FIELD),
             },
             admin::NAMESPACE_ATTACHMENT => {
                 let then = Then::Unlearn(command.namespace());
-                Plan::pass_then(command, self.readable(4096)?, then)
+                Plan::pass_then(self.readable(4096)?, then)
             }
             admin::FORMAT => {
                 let then = Then::Unlearn(command.namespace());
-                Plan::pass_then(command, Extent::Nothing, then)
+                Plan::pass_then(Extent::Nothing, then)
             }
             admin::FIRMWARE_COMMIT | admin::SELF_TEST | admin::KEEP_ALIVE | admin::SANITIZE => {
                 nothing
@@ -143,7 +141,7 @@ impl Nvme<'_> {
 
     /// The request to abort is known to the device under another identifier; section 5.1. What
     /// it does not have it cannot abort: bit 0 of the answer says so.
-    fn plan_abort(&mut self, command: &Command) -> Plan {
+    fn plan_abort(&self, command: &mut Command) -> Plan {
         const NOT_ABORTED: u32 = 1;
         let [queue, id] = [command.dword(10) as u16, (command.dword(10) >> 16) as u16];
         let known_as = self
@@ -156,7 +154,8 @@ impl Nvme<'_> {
         match known_as {
             Some(known_as) => {
                 let dword = u32::from(known_as) << 16 | u32::from(queue);
-                Plan::pass(&command.with_dword(10, dword), Extent::Nothing)
+                command.set_dword(10, dword);
+                Plan::pass(Extent::Nothing)
             }
             None => Plan::Answer(Status::SUCCESS, NOT_ABORTED),
         }

@@ -19,7 +19,7 @@ impl Nvme<'_> {
     pub(super) fn plan_create_completion(
         &mut self,
         world: &mut impl World,
-        command: &Command,
+        command: &mut Command,
     ) -> Result<Plan, Status> {
         let queue = self.new_queue(command, |pair| pair.completion.life)?;
         let ring = self.new_ring(world, command, ENTRY_BYTES)?;
@@ -39,17 +39,16 @@ impl Nvme<'_> {
         self.queues[queue].completion = Completion::new(ring, vector, own);
         // The device always interrupts: we look on the guest's behalf, even if it polls.
         let flags = u32::from(vector.unwrap_or(0)) << 16 | INTERRUPTS | CONTIGUOUS;
-        let command = command
-            .with_dword(10, (slots - 1) << 16 | queue as u32)
-            .with_dword(11, flags);
+        command.set_dword(10, (slots - 1) << 16 | queue as u32);
+        command.set_dword(11, flags);
         let then = Then::CreateCompletion(queue);
-        Ok(Plan::pass_then(&command, Extent::Ring(at), then))
+        Ok(Plan::pass_then(Extent::Ring(at), then))
     }
 
     pub(super) fn plan_create_submission(
         &mut self,
         world: &mut impl World,
-        command: &Command,
+        command: &mut Command,
     ) -> Result<Plan, Status> {
         let queue = self.new_queue(command, |pair| pair.submission.life)?;
         let completion = (command.dword(11) >> 16) as usize;
@@ -66,9 +65,9 @@ impl Nvme<'_> {
             .ok_or(Status::INVALID_QUEUE_SIZE)?;
         let (at, slots) = (own.lent.at(), own.slots);
         self.queues[queue].submission = Submission::new(ring, completion, own);
-        let command = command.with_dword(10, (slots - 1) << 16 | queue as u32);
+        command.set_dword(10, (slots - 1) << 16 | queue as u32);
         let then = Then::CreateSubmission(queue);
-        Ok(Plan::pass_then(&command, Extent::Ring(at), then))
+        Ok(Plan::pass_then(Extent::Ring(at), then))
     }
 
     /// The number of a queue that is not there yet.
@@ -111,7 +110,7 @@ impl Nvme<'_> {
         submission.life = Life::Deleting;
         let then = Then::DeleteSubmission(queue);
         self.turns.remove(queue);
-        Ok(Plan::pass_then(command, Extent::Nothing, then))
+        Ok(Plan::pass_then(Extent::Nothing, then))
     }
 
     /// "If there are any associated Submission Queues present, the command fails": section 5.6.
@@ -129,7 +128,7 @@ impl Nvme<'_> {
         }
         self.queues[queue].completion.life = Life::Deleting;
         let then = Then::DeleteCompletion(queue);
-        Ok(Plan::pass_then(command, Extent::Nothing, then))
+        Ok(Plan::pass_then(Extent::Nothing, then))
     }
 
     pub(super) fn submission_created(

@@ -85,7 +85,7 @@ impl Nvme<'_> {
             return Ok(Plan::Keep);
         }
         events.asked += 1;
-        Ok(Plan::pass_then(command, Extent::Nothing, Then::Event))
+        Ok(Plan::pass_then(Extent::Nothing, Then::Event))
     }
 
     /// The device answered one of the requests that it has.

@@ -36,13 +36,13 @@ fn bytes(feature: u8, dword11: u32) -> Option<u32> {
 }
 
 impl Nvme<'_> {
-    pub(super) fn plan_set_features(&mut self, command: &Command) -> Result<Plan, Status> {
+    pub(super) fn plan_set_features(&mut self, command: &mut Command) -> Result<Plan, Status> {
         let feature = command.dword(10) as u8;
         let bytes = bytes(feature, command.dword(11)).ok_or(Status::INVALID_FIELD)?;
         if feature == NUMBER_OF_QUEUES {
             return self.plan_queue_count(command);
         }
-        Ok(Plan::pass(command, self.readable(bytes.into())?))
+        Ok(Plan::pass(self.readable(bytes.into())?))
     }
 
     pub(super) fn plan_read_features(&mut self, command: &Command) -> Result<Plan, Status> {
@@ -56,19 +56,19 @@ impl Nvme<'_> {
         } else {
             Then::Show
         };
-        Ok(Plan::pass_then(command, extent, then))
+        Ok(Plan::pass_then(extent, then))
     }
 
     /// "The value 65,535 is not valid" in either half of dword 11. More than there is room for is
     /// not asked of the device.
-    fn plan_queue_count(&self, command: &Command) -> Result<Plan, Status> {
+    fn plan_queue_count(&self, command: &mut Command) -> Result<Plan, Status> {
         let wanted = command.dword(11);
         if wanted as u16 == u16::MAX || wanted >> 16 == 0xffff {
             return Err(Status::INVALID_FIELD);
         }
-        let command = command.with_dword(11, self.limits.cut_queue_count(wanted));
+        command.set_dword(11, self.limits.cut_queue_count(wanted));
         let extent = self.readable(0)?;
-        Ok(Plan::pass_then(&command, extent, Then::QueueCount))
+        Ok(Plan::pass_then(extent, Then::QueueCount))
     }
 }
 

@@ -83,7 +83,7 @@ impl Nvme<'_> {
             _ => return Err(Status::INVALID_FIELD),
         };
         let extent = self.writable(BYTES.into())?;
-        Ok(Plan::pass_then(command, extent, then))
+        Ok(Plan::pass_then(extent, then))
     }
 
     pub(super) fn hand_out_controller(

@@ -60,8 +60,14 @@ impl Nvme<'_> {
     ) -> Result<Plan, Status> {
         self.check_form(command)?;
         let extent = match command.opcode() {
-            io::READ => return self.plan_blocks(command, Extent::FromDevice),
-            io::WRITE => return self.plan_blocks(command, Extent::ToDevice),
+            io::READ => {
+                let extent = Extent::FromDevice(self.blocks(command)?);
+                return Ok(Plan::pass_soon_over(extent));
+            }
+            io::WRITE => {
+                let extent = Extent::ToDevice(self.blocks(command)?);
+                return Ok(Plan::pass_soon_over(extent));
+            }
             io::COMPARE => Extent::ToDevice(self.blocks(command)?),
             io::FLUSH | io::WRITE_UNCORRECTABLE | io::WRITE_ZEROES | io::VERIFY => Extent::Nothing,
             // "Number of Ranges" is counted from 0; each has 16 bytes.
@@ -73,15 +79,7 @@ impl Nvme<'_> {
             io::RESERVATION_REPORT => self.writable((u64::from(command.dword(10)) + 1) * 4)?,
             opcode => return Err(self.refuse(world, false, opcode)),
         };
-        Ok(Plan::pass(command, extent))
-    }
-
-    fn plan_blocks(&self, command: &Command, way: fn(u32) -> Extent) -> Result<Plan, Status> {
-        let mut plan = Plan::pass(command, way(self.blocks(command)?));
-        if let Plan::Pass(pass) = &mut plan {
-            pass.is_prompt = true;
-        }
-        Ok(plan)
+        Ok(Plan::pass(extent))
     }
 
     /// Bytes of the blocks of a command, as the guest knows them: "Number of Logical Blocks" is

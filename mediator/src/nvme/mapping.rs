@@ -7,9 +7,9 @@
 use bounce::{Direction, Lent, Page, Pool, Window};
 use memory::{ByteRange, Gpa, Iova, PAGE_SIZE};
 
+use super::lending::{Lending, Short};
 use super::lists::List;
 use super::spec::{Command, Status};
-use super::submit::{Lending, Short};
 use super::{Nvme, prp};
 use crate::{Reach, World};
 

@@ -3,7 +3,7 @@
 use memory::Iova;
 
 use super::completion::Then;
-use super::spec::{Command, Status};
+use super::spec::Status;
 
 /// What becomes of a command.
 #[derive(Debug)]
@@ -19,8 +19,6 @@ pub(super) enum Plan {
 /// What the device is given.
 #[derive(Debug)]
 pub(super) struct Pass {
-    /// The question.
-    pub(super) command: Command,
     /// The bytes that go with it.
     pub(super) extent: Extent,
     /// What is to be done when it is answered.
@@ -43,15 +41,23 @@ pub(super) enum Extent {
 }
 
 impl Plan {
-    /// As it is, with `extent`.
-    pub(super) fn pass(command: &Command, extent: Extent) -> Self {
-        Self::pass_then(command, extent, Then::Show)
+    /// The question as it is, with `extent`.
+    pub(super) fn pass(extent: Extent) -> Self {
+        Self::pass_then(extent, Then::Show)
+    }
+
+    /// The same of blocks, which are soon moved.
+    pub(super) fn pass_soon_over(extent: Extent) -> Self {
+        Self::Pass(Pass {
+            extent,
+            then: Then::Show,
+            is_prompt: true,
+        })
     }
 
     /// With something to do when it is answered.
-    pub(super) fn pass_then(command: &Command, extent: Extent, then: Then) -> Self {
+    pub(super) fn pass_then(extent: Extent, then: Then) -> Self {
         Self::Pass(Pass {
-            command: *command,
             extent,
             then,
             is_prompt: false,

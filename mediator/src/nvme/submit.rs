@@ -4,15 +4,15 @@
 //! put it into the device's queue under an identifier of ours. What cannot go on stays where it
 //! is, in the guest's queue, and nobody gets in front of it.
 
-use bounce::{Direction, Lent, Pool, Window};
-use memory::{Gpa, Iova};
+use bounce::{Lent, Window};
+use memory::Gpa;
 
-use super::mapping::Mapping;
+use super::Nvme;
+use super::lending::Short;
 use super::plan::{Extent, Pass, Plan};
 use super::requests::{Given, Loan};
 use super::spec::{Command, ENTRY_BYTES, Status};
-use super::{Nvme, mapping, prp};
-use crate::{Reach, World};
+use crate::World;
 
 /// Requests of one queue in a row, while others wait.
 const ROUND: u32 = 16;
@@ -28,24 +28,6 @@ enum Step {
     Stalled,
     /// It waits for what all queues share.
     Held,
-}
-
-/// Why a request got no pages.
-pub(super) enum Short {
-    /// There are none now.
-    Pages,
-    /// What the guest says of its bytes is wrong.
-    Refused(Status),
-}
-
-/// What a request was lent.
-pub(super) struct Lending<D> {
-    /// Pages of ours, for the bytes that are copied.
-    pub(super) lent: Option<Lent<D>>,
-    /// Addresses of the guest's whole pages, if they are not copied.
-    pub(super) run: Option<Lent<Window>>,
-    /// Bytes of lists that were read for it.
-    pub(super) list: u64,
 }
 
 impl Nvme<'_> {
@@ -87,18 +69,18 @@ impl Nvme<'_> {
         if !self.requests.has_room() {
             return self.hold(queue);
         }
-        let Some(command) = self.fetch(world, queue) else {
+        let Some(mut command) = self.fetch(world, queue) else {
             self.fail();
             return Step::Empty;
         };
         let plan = if queue == 0 {
-            self.plan_admin(world, &command)
+            self.plan_admin(world, &mut command)
         } else {
             self.plan_io(world, &command)
         };
         match plan {
-            Ok(Plan::Pass(pass)) => match self.lend(world, &pass) {
-                Ok((loan, run)) => self.pass_on(world, queue, pass, loan, run),
+            Ok(Plan::Pass(pass)) => match self.lend(world, &command, &pass) {
+                Ok((loan, run)) => self.pass_on(world, queue, &command, pass, loan, run),
                 Err(Short::Pages) => return self.hold(queue),
                 Err(Short::Refused(status)) => self.answer(world, queue, &command, status, 0),
             },
@@ -127,63 +109,12 @@ impl Nvme<'_> {
         Step::Held
     }
 
-    /// Lends the pages, and fills them with what the device reads.
-    fn lend(
-        &mut self,
-        world: &mut impl World,
-        pass: &Pass,
-    ) -> Result<(Loan, Option<Lent<Window>>), Short> {
-        let (command, pools) = (&pass.command, &mut self.pools);
-        // What may be mapped, and is not only to be copied.
-        let mapping = self.mapping.as_mut().filter(|_| pass.is_prompt);
-        match pass.extent {
-            Extent::Nothing | Extent::Ring(_) => Ok((Loan::Nothing, None)),
-            Extent::ToDevice(bytes) => {
-                let reach = [
-                    |at| Reach::ReadGuest(Gpa::new(at)),
-                    |at| Reach::ReadOwn(Iova::new(at)),
-                ];
-                let asked = (command, bytes);
-                let lending = lend_walked(mapping, &mut pools.to, world, asked, reach)?;
-                let Lending { lent, run, list } = lending;
-                self.counts.entry_bytes += list;
-                let Some(lent) = lent else {
-                    return Ok((Loan::Nothing, run));
-                };
-                if pools.to.fill(&lent, world).is_err() {
-                    self.release(world, Loan::ToDevice(lent), run);
-                    return Err(Short::Refused(Status::DATA_TRANSFER_ERROR));
-                }
-                self.counts.bytes_in += u64::from(lent.bytes());
-                Ok((Loan::ToDevice(lent), run))
-            }
-            Extent::FromDevice(bytes) => {
-                let reach = [
-                    |at| Reach::WriteGuest(Gpa::new(at)),
-                    |at| Reach::WriteOwn(Iova::new(at)),
-                ];
-                let asked = (command, bytes);
-                let lending = lend_walked(mapping, &mut pools.from, world, asked, reach)?;
-                let Lending { lent, run, list } = lending;
-                self.counts.entry_bytes += list;
-                let Some(lent) = lent else {
-                    return Ok((Loan::Nothing, run));
-                };
-                // Of blocks, the copy out tells soon enough; of what asking changes, it is too late.
-                if !pass.is_prompt && !pools.from.is_memory(&lent, world) {
-                    self.release(world, Loan::FromDevice(lent), run);
-                    return Err(Short::Refused(Status::DATA_TRANSFER_ERROR));
-                }
-                Ok((Loan::FromDevice(lent), run))
-            }
-        }
-    }
-
     /// Gives the request to the device, whose doorbell is rung later.
     fn pass_on(
         &mut self,
         world: &mut impl World,
         queue: usize,
+        command: &Command,
         pass: Pass,
         loan: Loan,
         run: Option<Lent<Window>>,
@@ -204,7 +135,7 @@ impl Nvme<'_> {
         let given = Given {
             submission: queue,
             completion,
-            id: pass.command.id(),
+            id: command.id(),
             loan,
             run,
             then: pass.then,
@@ -213,7 +144,7 @@ impl Nvme<'_> {
         };
         // Room was looked for before the request was fetched.
         let id = self.requests.give(given);
-        submission.fill(world, &pass.command.for_device(id, prp1, prp2));
+        submission.fill(world, &command.for_device(id, prp1, prp2));
         submission.advance();
         submission.prompt += u32::from(pass.is_prompt);
         self.queues[completion].completion.awaited += 1;
@@ -266,42 +197,5 @@ impl Nvme<'_> {
         }
         self.marks.owed |= 1 << index;
         self.counts.entry_bytes += u64::from(ENTRY_BYTES);
-    }
-}
-
-/// Lends pages for `bytes` bytes, each page belonging to the guest's page that `command` names,
-/// or being it.
-fn lend_walked<D: Direction, W: World>(
-    mapping: Option<&mut Mapping<'_>>,
-    pool: &mut Pool<'_, D>,
-    world: &mut W,
-    (command, bytes): (&Command, u32),
-    reach: [fn(u64) -> Reach; 2],
-) -> Result<Lending<D>, Short> {
-    let offset = command.prp1().page_offset();
-    // "The offset shall be dword aligned, indicated by bits 1:0 being cleared to 00b."
-    if !offset.is_multiple_of(4) {
-        return Err(Short::Refused(Status::PRP_OFFSET_INVALID));
-    }
-    let asked = (command, bytes);
-    let mapped = mapping.and_then(|mapping| mapping::lend(mapping, pool, world, asked, reach));
-    if let Some(mapped) = mapped {
-        return mapped;
-    }
-    let lent = pool.lend(offset as u16, bytes).ok_or(Short::Pages)?;
-    let walked = prp::walk(command, lent.pages(), world, |_, index, page| {
-        pool.belongs_to(&lent, index, page);
-        Ok(())
-    });
-    match walked {
-        Ok(list) => Ok(Lending {
-            lent: Some(lent),
-            run: None,
-            list,
-        }),
-        Err(status) => {
-            pool.take_back(lent.returned(), world);
-            Err(Short::Refused(status))
-        }
     }
 }

@@ -55,10 +55,9 @@ impl Command {
         self.0[index]
     }
 
-    /// The same with Command Dword `index` replaced.
-    pub(crate) fn with_dword(mut self, index: usize, value: u32) -> Self {
+    /// Replaces Command Dword `index`.
+    pub(crate) fn set_dword(&mut self, index: usize, value: u32) {
         self.0[index] = value;
-        self
     }
 
     /// What the device is given: the same question under another identifier, about bytes
