@@ -89,14 +89,14 @@ impl Play<'_> {
         let addresses = [self.bad_address(), self.bad_address()];
         set_quad(&mut words, 6, addresses[0]);
         set_quad(&mut words, 8, addresses[1]);
-        for word in 10..16 {
+        for word in &mut words[10..] {
             let any = self.dice.any() as u32;
-            words[word] = self.dice.pick(&[0, 1, any & 0xf, any & 0x00ff_00ff, any]);
+            *word = self.dice.pick(&[0, 1, any & 0xf, any & 0x00ff_00ff, any]);
         }
         if self.dice.one_in(4) {
             // A queue like that of a driver: identifier, size, vector.
             words[10] = self.dice.pick(&[1, 3, 31, 255, 0xffff]) << 16 | self.dice.roll(5) as u32;
-            words[11] = self.dice.roll(5) as u32 * 0x1_0000 | 3;
+            words[11] = (self.dice.roll(5) as u32) << 16 | 3;
         }
         let queue = self.dice.roll(PAIRS as u64) as usize;
         self.submit(queue, &words);

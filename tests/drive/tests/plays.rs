@@ -56,7 +56,7 @@ fn both_at_once_move_no_byte_but_what_the_guest_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     /// The number of acts shrinks to the one that fails.
     #[test]
