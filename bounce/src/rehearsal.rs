@@ -278,8 +278,8 @@ impl Pages for Sides {
 
     fn copy_in(&mut self, from: ByteRange<Gpa>, to: Iova) -> Result<(), Hole> {
         let mut bytes = vec![0; from.len() as usize];
-        self.note(Touch::CopiedIn(from, to));
         self.fetch(from, &mut bytes)?;
+        self.note(Touch::CopiedIn(from, to));
         let to = span(to, &bytes).expect("a range has bytes");
         assert!(
             self.arena.readable().covers(&to),

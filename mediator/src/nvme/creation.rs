@@ -159,8 +159,9 @@ impl Nvme<'_> {
     }
 
     /// "The command causes all commands submitted to the queue to be aborted": some of them the
-    /// device never completes. Their pages of ours stay its own until it may use none of their
-    /// queue's; pages of the guest's it reaches no more.
+    /// device never completes, and it is done with all of them before it says that the queue is
+    /// gone. What they were lent is taken back. Their identifiers wait for their completion
+    /// queue's end: completions from before may be in it.
     pub(super) fn submission_deleted(
         &mut self,
         world: &mut impl World,
@@ -168,12 +169,10 @@ impl Nvme<'_> {
         is_success: bool,
     ) {
         if is_success {
-            let mapping = &mut self.mapping;
-            self.requests.orphan(queue, |run| {
-                if let Some(mapping) = mapping {
-                    mapping.close(world, run);
-                }
-            });
+            let mut from = 0;
+            while let Some((loan, run)) = self.requests.orphan_next(&mut from, queue) {
+                self.release(world, loan, run);
+            }
             self.drop_submission(world, queue);
         } else {
             let submission = &mut self.queues[queue].submission;

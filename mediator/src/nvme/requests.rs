@@ -143,18 +143,22 @@ impl<'a> Requests<'a> {
         None
     }
 
-    /// The requests of `submission` are nobody's any more; `close` gets their runs.
-    pub(super) fn orphan(&mut self, submission: usize, mut close: impl FnMut(Lent<Window>)) {
-        for given in self
-            .entries
-            .iter_mut()
-            .filter_map(|entry| entry.given.as_mut())
-            .filter(|given| given.submission == submission)
-        {
-            given.is_orphan = true;
-            if let Some(run) = given.run.take() {
-                close(run);
+    /// The next request of `submission`, from place `from` on, is nobody's any more; returns what
+    /// it was lent. Its identifier stays taken.
+    pub(super) fn orphan_next(
+        &mut self,
+        from: &mut u16,
+        submission: usize,
+    ) -> Option<(Loan, Option<Lent<Window>>)> {
+        while let Some(entry) = self.entries.get_mut(usize::from(*from)) {
+            *from += 1;
+            let is_its = |given: &&mut Given| given.submission == submission && !given.is_orphan;
+            if let Some(given) = entry.given.as_mut().filter(is_its) {
+                given.is_orphan = true;
+                let loan = core::mem::replace(&mut given.loan, Loan::Nothing);
+                return Some((loan, given.run.take()));
             }
         }
+        None
     }
 }

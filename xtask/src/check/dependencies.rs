@@ -42,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("guest", &[]),
     ("kit", &["memory"]),
+    ("drive", &["bounce", "kit", "mediator", "memory"]),
     ("machine", &["qemu"]),
     ("qemu", &[]),
     ("xtask", &["pci", "policy", "qemu"]),

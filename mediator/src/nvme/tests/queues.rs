@@ -127,6 +127,8 @@ fn a_queue_deleted_with_requests_in_flight_leaves_no_page_behind() {
     assert_eq!(driver.next(0).map(|answer| answer.status), Some(0));
     driver.seen(0);
     assert_eq!(driver.nvme.in_flight(), 4);
+    // What the four were lent is there for others, as long as their completion queue lives.
+    assert_eq!(driver.nvme.lent_pages(), 0);
     driver.world.submissions[1] = late;
     driver.world.complete(&given[2], 7, 0);
     driver.world.submissions[1].is_there = false;
