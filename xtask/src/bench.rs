@@ -44,7 +44,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=256))]
     depth: Vec<u64>,
 
-    /// Requests of a load of small blocks; large blocks are fewer, to move as much as 16 KiB each would
+    /// Requests of a load of small blocks; above 64 KiB they are fewer, to move as much as 64 KiB each would
     #[arg(long, value_name = "COUNT", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     requests: u64,
 
@@ -169,7 +169,7 @@ impl Options {
         };
         let mut loads = Vec::new();
         for block in or(&self.block, &[512, 4096, 65_536, 131_072]) {
-            let share = (block / 16_384).max(1);
+            let share = (block / 65_536).max(1);
             let requests = (self.requests / share).max(FEWEST.min(self.requests));
             for is_write in [false, true] {
                 for depth in or(&self.depth, &[1, 32]) {
@@ -404,7 +404,7 @@ mod tests {
         };
         assert_eq!(
             [512, 4096, 65_536, 131_072].map(requests),
-            [2000, 2000, 500, 250]
+            [2000, 2000, 2000, 1000]
         );
     }
 
