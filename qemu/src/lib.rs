@@ -72,7 +72,7 @@ pub use channel::{Line, Port};
 pub use emulator::{Emulator, Version};
 pub use error::Error;
 pub use heard::Watch;
-pub use image::{Initramfs, Iso, Payload};
+pub use image::{Initramfs, Iso, Payload, external_port_table};
 pub use machine::{Boot, Clock, Iommu, Machine, Qtest, Wiring};
 pub use outcome::Outcome;
 pub use qmp::Qmp;

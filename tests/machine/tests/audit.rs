@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use machine::audit::{self, Canary, Reach, Requester};
-use machine::judge::held;
+use machine::judge::{held, mediator};
 use machine::{Attacker, Scene, loud};
 use qemu::{Outcome, Port, Session};
 
@@ -108,7 +108,7 @@ fn an_untrusted_drive_reaches_pages_of_bouncers_own_only() {
     session
         .wait_for(Port::Bouncer, "@launch", PATIENCE)
         .unwrap_or_else(|error| panic!("{error}"));
-    let is_mediated = mediator_of_drive(&session).is_some_and(|mediator| mediator != "none");
+    let is_mediated = mediator(&session, "drive").is_some_and(|mediator| mediator != "none");
     let canary = is_mediated.then(|| canary(&mut session).0);
     if !is_mediated {
         loud::skip(
@@ -155,21 +155,6 @@ fn canary(session: &mut Session) -> (Canary, u64) {
     let page = page.strip_prefix("0x").expect("a hexadecimal address");
     let page = u64::from_str_radix(page, 16).expect("an address");
     (canary, page)
-}
-
-/// What Bouncer says mediates the drive.
-fn mediator_of_drive(session: &Session) -> Option<String> {
-    let lines = session.lines_of(Port::Bouncer).iter();
-    let mut rules = lines.filter(|line| {
-        line.text.starts_with("@device ") && line.text.contains("rule=") && {
-            let rule = line.text.rsplit("rule=").next().unwrap_or_default();
-            rule.contains("drive")
-        }
-    });
-    let line = rules.next_back()?;
-    let mut words = line.text.split(' ');
-    let mediator = words.find_map(|word| word.strip_prefix("mediator="))?;
-    Some(mediator.to_owned())
 }
 
 fn faults(outcome: &Outcome) -> usize {

@@ -1,4 +1,7 @@
-//! An NVMe drive at full function: without Bouncer, which tests the checks, and trusted under it.
+//! An NVMe drive at full function: without Bouncer, which tests the checks; trusted under it; untrusted under it, if
+//! there is a mediator for it.
+
+use std::time::Duration;
 
 use machine::Scene;
 use machine::judge::{figure, held};
@@ -15,10 +18,24 @@ const PLAIN: &[&str] = &[
 const WITH_TOOLS: &[&str] = &["nvme-files", "nvme-fio"];
 /// Everything may reach the guest's memory.
 const POLICY: &str = "version = 1\ndefault = \"trusted\"\n";
+/// The first drive is untrusted, all else, a second drive among it, is the guest's.
+const UNTRUSTED: &str = r#"
+version = 1
+default = "trusted"
+
+[[device]]
+name = "drive"
+match = { path = "0000:00:10.0/00.0" }
+trust = "untrusted"
+pool = "16MiB"
+"#;
+const RULE: &str = "drive";
 /// Less than the checks do unless told: an emulated machine is slow.
 const SMALL: &str = "bouncer.files=48 bouncer.fio=8 bouncer.seconds=3";
 /// MiB of the drive.
 const DRIVE: u64 = 256;
+/// A multiple of the minute that the longest takes on an idle host.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 fn plain(scene: Scene) -> Scene {
     scene.drive(DRIVE).processors(2).append(SMALL).checks(PLAIN)
@@ -26,6 +43,7 @@ fn plain(scene: Scene) -> Scene {
 
 fn with_tools(scene: Scene) -> Scene {
     scene
+        .patience(PATIENCE)
         .drive(DRIVE)
         .processors(2)
         .modules(&["ext4"])
@@ -36,6 +54,7 @@ fn with_tools(scene: Scene) -> Scene {
 
 fn polled(scene: Scene) -> Scene {
     scene
+        .patience(PATIENCE)
         .drive(DRIVE)
         .processors(2)
         .tools()
@@ -45,6 +64,7 @@ fn polled(scene: Scene) -> Scene {
 
 fn two(scene: Scene) -> Scene {
     scene
+        .patience(PATIENCE)
         .drive(DRIVE)
         .drive(DRIVE)
         .processors(2)
@@ -101,4 +121,34 @@ fn polled_queues_and_two_trusted_drives_work() {
     held(name, &polled(scene).play(), &["nvme-polled"]);
     let outcome = two(Scene::bouncer(name).policy(POLICY)).play();
     held(name, &outcome, &["nvme-two"]);
+}
+
+/// Lets the scene's machine live if its drive is mediated, and demands `checks`.
+fn holds_if_mediated(name: &str, scene: &Scene, checks: &[&str]) {
+    if let Some(session) = scene.begin_mediated(RULE) {
+        held(name, &scene.end(session), checks);
+    }
+}
+
+#[test]
+fn an_untrusted_drive_does_all_that_is_asked() {
+    let name = "an_untrusted_drive_does_all_that_is_asked";
+    let scene = plain(Scene::bouncer(name).policy(UNTRUSTED));
+    holds_if_mediated(name, &scene.processors(4), PLAIN);
+}
+
+#[test]
+fn files_and_random_load_on_an_untrusted_drive_are_verified() {
+    let name = "files_and_random_load_on_an_untrusted_drive_are_verified";
+    let scene = with_tools(Scene::bouncer(name).policy(UNTRUSTED));
+    holds_if_mediated(name, &scene.processors(4), WITH_TOOLS);
+}
+
+#[test]
+fn an_untrusted_drive_is_polled_and_works_beside_a_trusted_one() {
+    let name = "an_untrusted_drive_is_polled_and_works_beside_a_trusted_one";
+    let scene = Scene::bouncer(&format!("{name}_polled")).policy(UNTRUSTED);
+    holds_if_mediated(name, &polled(scene), &["nvme-polled"]);
+    let scene = two(Scene::bouncer(name).policy(UNTRUSTED));
+    holds_if_mediated(name, &scene, &["nvme-two"]);
 }

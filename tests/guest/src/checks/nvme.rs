@@ -8,6 +8,7 @@ mod admin;
 mod buffers;
 mod drive;
 mod files;
+mod idleness;
 mod interrupts;
 mod load;
 mod measure;

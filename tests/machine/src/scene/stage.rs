@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use qemu::{Boot, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session, Symbols};
 
 use super::{Front, Scene, demand};
+use crate::judge;
+use crate::loud::skip;
 
 impl Scene {
     /// The initial file system of the test guest, as this scene has it.
@@ -86,6 +88,28 @@ impl Scene {
         let mut machine = self.machine();
         machine.qtest = Qtest::Harness;
         demand(Session::start(&machine))
+    }
+
+    /// Starts the machine, as [`Scene::begin`], if Bouncer mediates the device under the rule called `rule`; says aloud
+    /// that nothing is tested if it does not.
+    ///
+    /// # Panics
+    /// If the machine cannot be built or started, or Bouncer does not start its guest.
+    #[must_use]
+    pub fn begin_mediated(&self, rule: &str) -> Option<Session> {
+        let mut session = self.begin();
+        demand(session.wait_for(Port::Bouncer, "@launch", self.patience));
+        match judge::mediator(&session, rule).as_deref() {
+            Some("none") => {
+                skip(
+                    &self.name,
+                    &format!("no mediator for `{rule}`: it is denied"),
+                );
+                None
+            }
+            Some(_) => Some(session),
+            None => panic!("{}: Bouncer names no device under `{rule}`", self.name),
+        }
     }
 
     /// Lets a machine that was begun live to its end or its deadline; what it said is kept.

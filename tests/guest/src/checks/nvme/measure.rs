@@ -4,12 +4,14 @@
 //! depth and a number of requests. What is told of each begins with `load.read.4096.32.`.
 
 use super::drive::Drive;
+use super::idleness;
 use super::interrupts;
 use super::program::{self, FIO};
 use crate::bouncer::{self, Counter};
 use crate::cmdline;
+use crate::cpus;
 use crate::verdict::{Figures, Shortfall, Verdict, ensure, failed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The part of the drive that is used.
@@ -30,13 +32,17 @@ pub(in super::super) fn run(figures: &mut Figures) -> Verdict {
     for text in loads.split(',').filter(|text| !text.is_empty()) {
         let load = Load::parse(text)
             .ok_or_else(|| failed(format!("{text:?} is no direction:block:depth:requests")))?;
-        load.play(&drive, WARMING)?;
+        let warming = load.play(&drive, WARMING)?;
         let (before, raised) = (bouncer::exit_counters(), interrupts::of_drives()?);
-        let milliseconds = load.play(&drive, load.requests)?;
+        let counted = load.play(&drive, load.requests)?;
         let (after, raised_by) = (bouncer::exit_counters(), interrupts::of_drives()?);
+        // What fio's start and end take is in both.
+        let work = counted.busy.saturating_sub(warming.busy);
         let mut tell = |key: &str, value: u64| figures.tell(&load.key(key), value);
         tell("requests", load.requests);
-        tell("ms", milliseconds);
+        tell("ms", counted.milliseconds);
+        tell("busy-requests", load.requests.saturating_sub(WARMING));
+        tell("busy-ns", work.as_nanos() as u64);
         tell("interrupts", raised_by.saturating_sub(raised));
         for counter in &after {
             let exits = counter.count.saturating_sub(earlier(&before, counter));
@@ -79,8 +85,8 @@ impl Load {
         )
     }
 
-    /// Makes `requests` requests; gives the milliseconds they took.
-    fn play(&self, drive: &Drive, requests: u64) -> Result<u64, Shortfall> {
+    /// Makes `requests` requests.
+    fn play(&self, drive: &Drive, requests: u64) -> Result<Played, Shortfall> {
         let arguments = [
             format!("--filename={}", drive.path().display()),
             "--name=load".into(),
@@ -99,14 +105,27 @@ impl Load {
             format!("--iodepth={}", self.depth),
             format!("--number_ios={requests}"),
         ];
+        let (began, idle) = (Instant::now(), idleness::so_far()?);
         let output = program::run(FIO, &arguments, PATIENCE)?;
+        let (took, idle) = (began.elapsed(), idleness::so_far()?.saturating_sub(idle));
         let milliseconds = runtime(&output, &self.direction).ok_or_else(|| {
             let start: String = output.chars().take(200).collect();
             failed(format!("fio's output has no run time: {start:?}"))
         })?;
         ensure!(milliseconds > 0, "{requests} requests took no time");
-        Ok(milliseconds)
+        Ok(Played {
+            milliseconds,
+            busy: (took * cpus::online()?.len() as u32).saturating_sub(idle),
+        })
     }
+}
+
+/// What it took to make requests.
+struct Played {
+    /// Of the guest's time, by fio, from the first request to the last.
+    milliseconds: u64,
+    /// The work of all processors together, from the start of fio to its end.
+    busy: Duration,
 }
 
 /// The run time in fio's terse output, version 3: field 9 for reads, 50 for writes, counted from one.
