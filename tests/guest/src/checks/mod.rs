@@ -16,12 +16,14 @@ mod idle;
 mod ipis;
 mod meddle;
 mod msr;
+mod net;
 mod nmi;
 mod sha256_64m;
 mod straddle;
 mod timers;
 mod tmpfs;
 mod trap;
+mod virtual_functions;
 
 use crate::verdict::{Figures, Verdict};
 use std::time::Duration;
@@ -77,7 +79,11 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("disk", 120, disk::run),
     on_request("disk-reads", 120, disk::reads),
     on_request("disk-rate", 60, disk::rate),
-    on_request("endure", 60, endure::run),
+    on_request("disk-work", 120, disk::work),
+    on_request("net", 120, net::run),
+    on_request("net-exchanges", 120, net::exchanges),
+    on_request("virtual-functions", 120, virtual_functions::run),
+    on_request("endure", 240, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),
     on_request("meddle-sizing", 30, meddle::sizing::run),
@@ -99,6 +105,7 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("meddle-ports", 30, meddle::windows::ports),
     on_request("meddle-firmware", 30, meddle::firmware::run),
     on_request("meddle-race", 60, meddle::race::run),
+    on_request("meddle-renumber", 120, meddle::renumber::run),
     on_request("legal-bars", 60, meddle::legal::bars),
     on_request("legal-latency", 30, meddle::legal::latency),
     on_request("legal-affinity", 60, meddle::legal::affinity),
