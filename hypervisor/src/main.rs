@@ -121,7 +121,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
     // SAFETY: the run was just taken.
     unsafe { svm::fill_permission_maps(permission_maps, &ports) };
 
-    let hidden: &'static Hidden = frames.keep(hidden(own, confinement.as_ref()))?;
+    let hidden: &'static Hidden = frames.keep(hidden(own, confinement.as_ref(), &found))?;
     let mut holes: Hidden = hidden.clone();
     holes.extend(mappings::message_window());
     let traps = traps(&found, confinement.is_some());
@@ -141,6 +141,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
                 topology,
                 io_apics: found.io_apics.clone(),
                 timer: found.timer,
+                unreached: &found.unreached,
                 watched: &ports,
                 apic_id: apic::id(),
                 map,
@@ -198,10 +199,16 @@ fn check_ids(found: &firmware::Found) -> Result<(), Refusal> {
 }
 
 /// What the guest never reaches. There is room: there are fewer units (`fabric`) than places.
-fn hidden(own: ByteRange<Gpa>, confinement: Option<&Confinement>) -> Hidden {
+fn hidden(
+    own: ByteRange<Gpa>,
+    confinement: Option<&Confinement>,
+    found: &firmware::Found,
+) -> Hidden {
     let registers = confinement.into_iter().flat_map(Confinement::registers);
     let registers = registers.map(|range| range.identity());
-    core::iter::once(own).chain(registers).collect()
+    let unreached = found.unreached.iter().filter(|_| confinement.is_some());
+    let all = core::iter::once(own).chain(registers);
+    all.chain(unreached.copied()).collect()
 }
 
 /// Where the guest is stopped from the start: at stores to the I/O APICs, whose entries could stop

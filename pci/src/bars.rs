@@ -73,6 +73,20 @@ impl Bar {
         })
     }
 
+    /// What the `number`th virtual function decodes of this register of its physical function, in
+    /// which each has `each` bytes: it is fixed, and behind the register of the same index.
+    pub(crate) fn slice(&self, number: u16, each: u64) -> Option<Self> {
+        let start = self.memory()?.start();
+        let into = each.checked_mul(u64::from(number))?;
+        Some(Self {
+            offset: header::BARS + 4 * u16::from(self.index),
+            writable: !(each.checked_next_power_of_two()? - 1),
+            value: start.checked_add(into)?.raw(),
+            decode: Decode::Fixed,
+            ..*self
+        })
+    }
+
     /// The index of the (first) register, or [`ROM`].
     pub const fn index(&self) -> u8 {
         self.index

@@ -130,8 +130,21 @@ impl<const N: usize> Mediation<N> {
         self.topology.discover(space, at)
     }
 
+    /// The virtual function at `at` that appeared and waits to be adopted, once it answers.
+    pub fn unadopted_virtual(&self, space: &impl ConfigSpace, at: Address) -> Option<FunctionId> {
+        let id = self.topology.find(at)?;
+        let is_virtual = self.topology.function(id)?.virtual_of.is_some();
+        // Its vendor id reads as ones for ever; its command register does so until it is ready.
+        let waits = is_virtual && self.guarded(id).is_none();
+        (waits && space.read_u16(at, header::COMMAND) != u16::MAX).then_some(id)
+    }
+
     /// Whether the function adopted as `id` is still the one that answers there.
     pub fn is_present(&self, space: &impl ConfigSpace, id: FunctionId) -> bool {
+        // A virtual function does not answer for itself: both halves of its identity read as ones.
+        let id = self.topology.function(id).map_or(id, |function| {
+            function.virtual_of.map_or(id, |(owner, _)| owner)
+        });
         let identity = self.guarded(id).map(|g| g.identity.dword());
         let read = |at| space.read_u32(at, header::IDENTITY);
         identity.is_some() && self.topology.address(id).map(read) == identity

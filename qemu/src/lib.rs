@@ -76,7 +76,7 @@ pub use image::{Initramfs, Iso, Payload, external_port_table};
 pub use machine::{Boot, Clock, Iommu, Machine, Qtest, Wiring};
 pub use outcome::Outcome;
 pub use qmp::Qmp;
-pub use qtest::QtestBus;
+pub use qtest::{QtestBus, Store, Width};
 pub use report::{CheckResult, Device, Ended, Guest, Report, Seconds};
 pub use session::Session;
 pub use symbols::Symbols;

@@ -7,6 +7,7 @@ use pci::Ports;
 use pci::mediation::{KeepoutKind, Keepouts, PortKind, TooManyKeepouts};
 
 use super::Needs;
+use crate::machine::IoApic;
 use crate::mappings;
 
 /// Ports of the system board, from the first on: no firmware and no system gives them to a device on a bus.
@@ -22,26 +23,24 @@ pub(super) fn of(
 ) -> Result<Keepouts, TooManyKeepouts> {
     let mut keepouts = Keepouts::new(mappings::physical_width());
     keepouts.protect(own, KeepoutKind::Hypervisor)?;
-    let windows: Vec<ByteRange<Hpa>, 8> = needs
-        .space
-        .windows()
-        .iter()
-        .map(|window| window.range().identity())
-        .collect();
+    let windows = needs.space.windows().iter().map(|window| window.range());
+    let windows = windows.chain(needs.unreached.iter().copied());
+    let windows: Vec<ByteRange<Hpa>, 8> = windows.map(|window| window.identity()).collect();
     for hole in holes.iter().filter(|hole| **hole != own) {
-        let kind = match windows.contains(hole) {
-            true => KeepoutKind::Ecam,
-            false => KeepoutKind::Remapping,
+        let is_io_apic = |io_apic: &IoApic| io_apic.page.identity() == *hole;
+        let kind = if windows.contains(hole) {
+            KeepoutKind::Ecam
+        } else if needs.io_apics.iter().any(is_io_apic) {
+            KeepoutKind::IoApic
+        } else {
+            KeepoutKind::Remapping
         };
         keepouts.protect(*hole, kind)?;
     }
     // Local APICs, and what is written there to raise interrupts. SDM vol. 3A, 12.4.1 and 12.11.1.
     let local = ByteRange::inclusive(Hpa::new(0xfee0_0000), Hpa::new(0xfeef_ffff));
-    let local = local.map(|range| (range, KeepoutKind::LocalApic));
-    let pages = needs.io_apics.iter().map(|io_apic| io_apic.page);
-    let pages = pages.map(|page| (page.identity(), KeepoutKind::IoApic));
-    for (range, kind) in local.into_iter().chain(pages) {
-        keepouts.protect(range, kind)?;
+    if let Some(local) = local {
+        keepouts.protect(local, KeepoutKind::LocalApic)?;
     }
     for region in needs.handoff.regions() {
         let kind = if region.kind == RegionKind::RESERVED {

@@ -6,6 +6,7 @@
 // UNSAFETY: keeps the guest's entries in memory of Bouncer's own, and writes MSI-X tables.
 #![expect(unsafe_code)]
 
+use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
 use pci::capabilities::InBar;
 use pci::mediation::Msi;
@@ -173,6 +174,19 @@ impl Fabric {
             self.program_msi(id, msi);
         }
         self.sync_table(id);
+    }
+
+    /// Takes back what was issued to the requester `at` for anybody but `speaker`, who has this name
+    /// now: a device without a bus number keeps no interrupt that another could raise for it.
+    pub(super) fn messages_leave(&mut self, at: Address, speaker: Option<FunctionId>) {
+        let is_past =
+            |id: &FunctionId| Some(*id) != speaker && self.messages[id.index()].at == Some(at);
+        let past = self.mediation.topology().functions().map(|(id, _)| id);
+        let past: Vec<FunctionId, 8> = past.filter(is_past).take(8).collect();
+        for id in past {
+            self.silence_messages(id);
+            self.messages[id.index()].at = None;
+        }
     }
 
     fn make_table(&mut self, id: FunctionId, at: Address, entries: usize) {

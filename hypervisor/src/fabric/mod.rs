@@ -4,6 +4,7 @@
 //! configuration space, the remapping units, the interrupts issued, the I/O APICs, and the pages at
 //! which the guest is stopped for them. In steady state nobody comes here.
 
+mod audit;
 mod binding;
 mod config;
 mod faults;
@@ -12,8 +13,10 @@ mod messages;
 mod pins;
 mod registers;
 mod remapping;
+mod reserved;
 mod space;
 mod takeover;
+mod virtuals;
 
 use heapless::Vec;
 use memory::{ByteRange, Gpa};
@@ -26,6 +29,7 @@ use spin::mutex::TicketMutex;
 
 use crate::console::say;
 use crate::devices;
+use crate::limit::{Few, Once};
 use crate::mappings::NestedMap;
 use crate::mediated::{self, Kind, MAX_DEVICES, Pools, Store};
 use binding::Binding;
@@ -35,11 +39,17 @@ use messages::Messages;
 use pins::Pins;
 pub(crate) use remapping::Remapping;
 use remapping::{Denied, Reach};
-pub(crate) use space::{MAX_WINDOWS, Space, Windows};
+pub(crate) use space::{Space, Windows};
 pub(crate) use takeover::{Confinement, Lacking, Needs, Obstacle, plan, take_over};
 
 /// Functions of a machine at most.
 pub(crate) const MAX_FUNCTIONS: usize = 256;
+
+/// Comings and goings told of one place.
+const MOST_NEWS: u32 = 32;
+static NEWS: Few<Address, 64> = Few::new();
+/// Requesters that could not be given what the policy says.
+static DENIED: Once<Address, 32> = Once::new();
 
 /// The fabric, which processors use one at a time.
 pub(crate) type Shared = TicketMutex<Fabric>;
@@ -71,6 +81,8 @@ struct Standing {
     storm: Storm,
     reach: Reach,
     binding: Option<Binding>,
+    /// What an audit would have refused.
+    recorded: u32,
 }
 
 impl Fabric {
@@ -143,6 +155,7 @@ impl Fabric {
         let _: Looked = self.take_faults();
         self.faults.report();
         mediated::report();
+        self.report_audit();
         say!("@invalidations count={}", self.remapping.queue_writes());
     }
 
@@ -197,6 +210,20 @@ impl Fabric {
             return;
         };
         self.adopt_messages(id, at);
+        self.announce(id, at);
+    }
+
+    /// Whether something about the coming and going at `at` is still told: a device may change its
+    /// identity, and a guest switch a slot off and on, for ever.
+    fn is_news(&self, at: Address) -> bool {
+        NEWS.is_one(at, MOST_NEWS)
+    }
+
+    /// Says that the function `id` has come, and what it gets.
+    fn announce(&self, id: FunctionId, at: Address) {
+        if !self.is_news(at) {
+            return;
+        }
         let trust = match self.standings[id.index()].map(|standing| standing.treatment) {
             Some(Treatment::Confined | Treatment::Recorded) | None => "untrusted",
             Some(Treatment::Direct) => "trusted",
@@ -209,6 +236,7 @@ impl Fabric {
     fn leave(&mut self, id: FunctionId) {
         let mut leaving: Vec<FunctionId, MAX_FUNCTIONS> = Vec::new();
         leaving.extend(self.mediation.topology().behind(id));
+        leaving.extend(self.mediation.topology().virtuals(id));
         leaving.extend([id]);
         for id in leaving {
             let topology = self.mediation.topology();
@@ -220,8 +248,10 @@ impl Fabric {
                 let at = Address::new(at.segment, own);
                 self.give(at, Reach::Nothing);
                 self.faults.forget(at);
-                say!("device {at}: left");
-                say!("@left bdf={at}");
+                if self.is_news(at) {
+                    say!("device {at}: left");
+                    say!("@left bdf={at}");
+                }
             }
             self.unbind(id);
             let standing = self.standings[id.index()].take();
@@ -282,10 +312,11 @@ impl Fabric {
             }
         };
         let at = adoption.at;
-        for malformed in adoption.malformed.into_iter().flatten() {
+        let is_news = self.is_news(at);
+        for malformed in adoption.malformed.into_iter().flatten().filter(|_| is_news) {
             say!("device {at}: {malformed}");
         }
-        if let Some(reason) = adoption.withheld {
+        if let Some(reason) = adoption.withheld.filter(|_| is_news) {
             say!("device {at}: what firmware had it decode is switched off: {reason}");
         }
         let reach = match treatment {
@@ -298,6 +329,7 @@ impl Fabric {
             storm,
             reach,
             binding: None,
+            recorded: 0,
         });
         for source in self.mediation.topology().requester_ids(id) {
             self.give(Address::new(at.segment, source), reach);
@@ -336,7 +368,9 @@ impl Fabric {
     }
 
     fn give(&mut self, at: Address, reach: Reach) {
-        if let Err(denied) = self.remapping.give(at, reach) {
+        if let Err(denied) = self.remapping.give(at, reach)
+            && DENIED.is_new(at)
+        {
             say!("device {at}: reaches nothing: {denied}");
         }
     }
@@ -358,10 +392,5 @@ impl Fabric {
             }
             Speaker::Nobody | Speaker::Ambiguous => (Reach::Nothing, None),
         }
-    }
-
-    fn treatment_at(&self, at: Address) -> Option<Treatment> {
-        let id = self.mediation.topology().find(at)?;
-        self.standings[id.index()].as_ref().map(|s| s.treatment)
     }
 }

@@ -19,10 +19,11 @@ use super::pins::Pins;
 use super::registers::Mapped;
 use super::remapping::{MAX_SEGMENTS, MAX_UNITS, Remapping, Segment};
 use super::space::Space;
-use super::{Fabric, MAX_FUNCTIONS, Shared, Standing, keepouts};
+use super::{Fabric, MAX_FUNCTIONS, Shared, Standing, keepouts, reserved};
 use crate::console::say;
 use crate::cpu::timer::{Clock, Timer};
 use crate::devices;
+use crate::firmware::Unreached;
 use crate::machine::IoApics;
 use crate::mappings::{self, NestedMap};
 use crate::mediated::Pools;
@@ -242,6 +243,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) topology: Topology<MAX_FUNCTIONS>,
     pub(crate) io_apics: IoApics,
     pub(crate) timer: Timer,
+    /// Windows into configuration space that Bouncer does not reach, nor anybody else.
+    pub(crate) unreached: &'a Unreached,
     /// Ports at which the guest is stopped.
     pub(crate) watched: &'a [u16],
     /// The processor that faults are announced to.
@@ -303,14 +306,13 @@ pub(crate) fn take_over(
             .iter()
             .map(|window| window.range().identity()),
     );
+    holes.extend(needs.unreached.iter().map(|window| window.identity()));
+    // What an entry says is decided where the guest writes it, and by no device in its name.
+    holes.extend(needs.io_apics.iter().map(|io_apic| io_apic.page.identity()));
     let id = Remapping::trusted_id();
     let trusted = Domain::identity(id, format, &mut frames, whole, &holes);
     let trusted = trusted.map_err(Obstacle::Identity)?;
-    for region in table.reserved_regions().filter_map(|region| region.range) {
-        if region.overlaps(&own) {
-            return Err(Obstacle::Reserved(region).into());
-        }
-    }
+    reserved::look(&table, &needs, &bridges(&needs.topology), own, whole)?;
 
     let keepouts = keepouts::of(&needs, own, &holes).map_err(Obstacle::Keepouts)?;
     let clock = Clock::measured_by(needs.timer);

@@ -15,7 +15,7 @@ use super::port_window::PortWindow;
 use super::virtual_functions::VirtualFunctions;
 use super::windows::Windows;
 use super::{COMMAND, Mediation, Trust, without_memory};
-use crate::bars::{self, Bar, Decode, Probe};
+use crate::bars::{self, Bar, Bars, Decode, Probe};
 use crate::capabilities::{
     Capabilities, Capability, ExtendedCapabilities, MAX_CAPABILITIES, Malformed, MsiLayout,
     MsixLayout,
@@ -95,7 +95,11 @@ impl<const N: usize> Mediation<N> {
         let is_express = capabilities.offset_of(Id::EXPRESS).is_some();
         let list = is_express.then(|| ExtendedCapabilities::walk(space, at));
         let malformed = [capabilities.stopped, list.as_ref().and_then(|l| l.stopped)];
-        let mut guarded = read(space, at, &function, trust, &capabilities);
+        let slices = function.virtual_of.map(|(owner, number)| {
+            let virtuals = self.guarded(owner).and_then(|g| g.virtuals.as_ref());
+            virtuals.map_or(Bars::new(), |virtuals| virtuals.bars_of(number))
+        });
+        let mut guarded = read(space, at, &function, trust, &capabilities, slices);
         guarded.wanted = wanted;
         guarded.real = real;
         guarded.traits.has_malformed_list = malformed[1].is_some();
@@ -175,6 +179,7 @@ fn read(
     function: &Function,
     trust: Trust,
     capabilities: &Capabilities,
+    slices: Option<Bars>,
 ) -> Guarded {
     let layout = function.layout;
     let is_host_bridge = is_host_bridge(function);
@@ -183,10 +188,15 @@ fn read(
         _ => (header::ENDPOINT_BARS, header::ENDPOINT_ROM),
     };
     // A host bridge that stops decoding takes main memory with it on some machines.
-    let Probe { bars, decode } = if is_host_bridge {
-        bars::observe(space, at, count, rom)
-    } else {
-        bars::probe(space, at, count, rom)
+    let is_virtual = slices.is_some();
+    let Probe { bars, decode } = match slices {
+        // Its own registers are zeros. PCI Express Base 6.0, section 9.3.4.1.11.
+        Some(bars) => Probe {
+            bars,
+            decode: Decode::Fixed,
+        },
+        None if is_host_bridge => bars::observe(space, at, count, rom),
+        None => bars::probe(space, at, count, rom),
     };
     if trust == Trust::Untrusted && decode == Decode::Switchable {
         let off = space.read_u32(at, rom) & !BaseAddress::ROM_ENABLE;
@@ -214,6 +224,7 @@ fn read(
     let mut traits = Traits {
         keeps_state_in_d3: power.no_soft_reset(),
         is_host_bridge,
+        is_virtual,
         ..Traits::default()
     };
     if known.express != 0 {

@@ -92,8 +92,11 @@ pub enum Reason {
     Chipset,
     /// Virtual functions exist; their resources may not change now.
     VirtualFunctions,
-    /// The virtual functions would have requester ids that are not this bridge's to give.
+    /// The virtual functions would have requester ids that are others', or on another bus than
+    /// their physical function.
     VirtualNumbers,
+    /// The table of functions has no room for the virtual ones.
+    NoRoom,
     /// The device's list of extended capabilities cannot be believed.
     MalformedList,
 }
@@ -116,7 +119,8 @@ impl fmt::Display for Reason {
             Self::FixedDecode => f.write_str("the function decodes always, so its ranges stay where firmware put them"),
             Self::Chipset => f.write_str("the register belongs to the memory map of the chipset, which is fixed"),
             Self::VirtualFunctions => f.write_str("virtual functions exist; disable them first"),
-            Self::VirtualNumbers => f.write_str("the virtual functions would have requester ids outside the buses of their bridge"),
+            Self::VirtualNumbers => f.write_str("the virtual functions would have requester ids that are others', or on another bus than their physical function"),
+            Self::NoRoom => f.write_str("there is no room in the table of functions for the virtual ones: enable fewer, or build with a larger table"),
             Self::MalformedList => f.write_str("the untrusted device's list of extended capabilities is malformed, so nothing in it may be written"),
         }
     }
@@ -182,8 +186,9 @@ pub enum Effect {
         /// Whether all vectors are masked.
         is_masked: bool,
     },
-    /// Virtual functions are about to appear. They have no context entries, and no configuration
-    /// space the guest can see, unless they are given some before the next step.
+    /// Virtual functions are about to appear; they are in the topology. They have no context
+    /// entries unless they are given some before the next step, and no configuration space the
+    /// guest can see before they are adopted.
     VirtualFunctionsAppear {
         /// The physical function.
         function: FunctionId,
@@ -194,7 +199,8 @@ pub enum Effect {
         /// How many.
         count: u16,
     },
-    /// The virtual functions of a function are gone.
+    /// The virtual functions of a function are gone. They are in the topology until they are
+    /// forgotten.
     VirtualFunctionsVanish {
         /// The physical function.
         function: FunctionId,

@@ -68,6 +68,8 @@ pub(super) struct Traits {
     pub(super) can_reset: bool,
     pub(super) keeps_state_in_d3: bool,
     pub(super) is_host_bridge: bool,
+    /// What it decodes is its physical function's to say, and counts as that one's.
+    pub(super) is_virtual: bool,
     pub(super) has_malformed_list: bool,
     pub(super) has_power_controller: bool,
 }
@@ -251,7 +253,8 @@ impl Guarded {
 
     /// Every range it decodes as far as we know, virtual functions' included.
     pub(super) fn decoded(&self) -> impl Iterator<Item = ByteRange<Hpa>> {
-        let own = self.bars.iter().filter(|_| self.is_decoding());
+        let is_own = self.is_decoding() && !self.traits.is_virtual;
+        let own = self.bars.iter().filter(move |_| is_own);
         let virtuals = self.virtuals.iter().flat_map(VirtualFunctions::decoded);
         own.filter_map(Bar::memory).chain(virtuals)
     }
@@ -260,7 +263,9 @@ impl Guarded {
     pub(super) fn reset(&mut self) {
         self.wanted = Command::default();
         self.real = Command::default();
-        self.bars.iter_mut().for_each(Bar::reset);
+        if !self.traits.is_virtual {
+            self.bars.iter_mut().for_each(Bar::reset);
+        }
         if let Some(windows) = &mut self.windows {
             windows.reset();
         }

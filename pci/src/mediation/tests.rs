@@ -787,6 +787,114 @@ fn virtual_functions_are_announced_before_they_exist() {
         })
     );
     assert!(matches!(decision.steps[1], Step::Store(_)));
+    let topology = world.mediation.topology();
+    let places: Vec<u8> = topology
+        .virtuals(world.ids[NIC])
+        .filter_map(|id| Some(topology.address(id)?.bdf.devfn()))
+        .collect();
+    assert_eq!(
+        places,
+        [0xf9, 0xfa, 0xfb, 0xfc],
+        "each has its place by then"
+    );
+}
+
+/// The machine of these tests has no virtual functions that answer: one is put in the place of another
+/// function to see it adopted.
+#[test]
+fn a_virtual_function_decodes_its_part_and_nothing_of_its_own() {
+    let mut world = with_virtual_functions();
+    assert_eq!(world.write(NIC, Register::word(0x108), 9), Verdict::Pass);
+    let virtuals: Vec<FunctionId> = world
+        .mediation
+        .topology()
+        .virtuals(world.ids[NIC])
+        .collect();
+    let third = virtuals[2];
+    let at = world.mediation.topology().address(third).unwrap();
+    assert_eq!(world.mediation.unadopted_virtual(&world.machine, at), None);
+    let mut answers = world.machine.functions[NVME].clone();
+    answers.parent = None;
+    answers.devfn = at.bdf.devfn();
+    answers.set32(0, u32::MAX);
+    answers.bars.clear();
+    world.machine.functions.push(answers);
+    assert_eq!(
+        world.mediation.unadopted_virtual(&world.machine, at),
+        Some(third)
+    );
+    world
+        .mediation
+        .adopt(&mut world.machine, third, Trust::Untrusted)
+        .unwrap();
+    assert_eq!(world.mediation.unadopted_virtual(&world.machine, at), None);
+    let part = ByteRange::new(Hpa::new(0xfe90_8000), 0x4000);
+    assert_eq!(world.mediation.decoded(third, 0), part);
+    assert!(world.mediation.is_present(&world.machine, third));
+    let verdict = world
+        .mediation
+        .write(&world.machine, at, Register::dword(0x10), 0xfea0_0000)
+        .verdict;
+    assert_eq!(verdict, Verdict::Drop(Reason::FixedDecode));
+    // Nobody binds it: it masters nothing.
+    let verdict = world
+        .mediation
+        .write(&world.machine, at, Register::word(4), 4)
+        .verdict;
+    assert_eq!(verdict, Verdict::Withhold(Reason::Unbound));
+}
+
+#[test]
+fn virtual_functions_go_with_their_physical_one() {
+    let mut world = with_virtual_functions();
+    world.write(NIC, Register::word(0x108), 9);
+    let owner = world.ids[NIC];
+    assert_eq!(world.mediation.topology().virtuals(owner).count(), 4);
+    world.write(NIC, Register::word(0x108), 0);
+    let vanish = Effect::VirtualFunctionsVanish { function: owner };
+    assert!(world.effects.contains(&vanish));
+    world.mediation.forget(owner);
+    assert_eq!(world.mediation.topology().virtuals(owner).count(), 0);
+}
+
+#[test]
+fn virtual_functions_with_others_ids_do_not_appear() {
+    let mut world = with_virtual_functions();
+    // The third would be on bus 1.
+    world.machine.functions[NIC].set32(0x114, 0x0004_0001);
+    let verdict = world.write(NIC, Register::word(0x108), 9);
+    assert_eq!(verdict, Verdict::Drop(Reason::VirtualNumbers));
+    assert_eq!(world.machine.functions[NIC].u16(0x108), 0);
+    assert_eq!(
+        world.mediation.topology().virtuals(world.ids[NIC]).count(),
+        0
+    );
+}
+
+#[test]
+fn more_virtual_functions_than_there_is_room_for_do_not_appear() {
+    let mut world = with_virtual_functions();
+    // There is room for 32 functions, of which 8 are there; the device is at 00:02.0.
+    world.machine.functions[NIC].set32(0x10c, 0x0040_0040);
+    world.machine.functions[NIC].set32(0x110, 0x0000_0040);
+    world.machine.functions[NIC].set32(0x124, 0);
+    world.machine.functions[NIC].set32(0x114, 0x0001_0001);
+    let at = world.at(NIC);
+    world.mediation.forget(world.ids[NIC]);
+    world.machine.functions[NIC].devfn = 0x10;
+    let at = Address::new(at.segment, Bdf::from_parts(0, 0x10));
+    let id = world
+        .mediation
+        .discover(&world.machine, at)
+        .unwrap()
+        .unwrap();
+    world
+        .mediation
+        .adopt(&mut world.machine, id, Trust::Trusted)
+        .unwrap();
+    let verdict = world.write(NIC, Register::word(0x108), 1);
+    assert_eq!(verdict, Verdict::Drop(Reason::NoRoom));
+    assert_eq!(world.mediation.topology().virtuals(id).count(), 0);
 }
 
 #[test]

@@ -87,6 +87,9 @@ impl Guarded {
     }
 
     fn bar_overlay(&self, offset: u16) -> Overlay {
+        if self.traits.is_virtual {
+            return Overlay::NONE;
+        }
         match self.bar_at(offset) {
             Some(bar) if !self.shows(bar) => Overlay::all(0),
             Some(bar) => Overlay::all(bar.read(offset).unwrap_or(0)),

@@ -13,11 +13,11 @@ use qemu::{QtestBus, Session};
 use crate::audit::Requester;
 
 /// Where SeaBIOS maps configuration space of a q35 machine.
-const ECAM: u64 = 0xb000_0000;
+pub(crate) const ECAM: u64 = 0xb000_0000;
 /// Vendor and device id of `edu`.
 const EDU: u32 = 0x11e8_1234;
 /// Buses that are looked at.
-const BUSES: u64 = 16;
+pub(crate) const BUSES: u64 = 16;
 /// A transfer takes 100 ms of virtual time.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The device's buffer, at its own address for it.
@@ -103,8 +103,7 @@ impl Attacker {
     /// Its requester id as Bouncer prints it.
     #[must_use]
     pub fn name(&self) -> String {
-        let id = self.requester;
-        format!("0000:{:02x}:{:02x}.{}", id >> 8, id >> 3 & 0x1f, id & 7)
+        name_of(self.requester)
     }
 
     /// Tries to move `bytes` bytes between its buffer and `address`.
@@ -170,6 +169,11 @@ impl Attacker {
             self.transfer(session, Transfer::Read, scratch, REACH);
         });
     }
+}
+
+/// A requester id of segment 0 as Bouncer prints it.
+pub(crate) fn name_of(id: u16) -> String {
+    format!("0000:{:02x}:{:02x}.{}", id >> 8, id >> 3 & 0x1f, id & 7)
 }
 
 /// Switches the unit's translation off, if it is on, for as long as `act` lasts.

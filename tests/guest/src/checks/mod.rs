@@ -16,6 +16,7 @@ mod idle;
 mod ipis;
 mod meddle;
 mod msr;
+mod net;
 mod nmi;
 mod nvme;
 mod sha256_64m;
@@ -23,6 +24,7 @@ mod straddle;
 mod timers;
 mod tmpfs;
 mod trap;
+mod virtual_functions;
 
 use crate::verdict::{Figures, Verdict};
 use std::time::Duration;
@@ -88,7 +90,11 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("nvme-polled", 300, nvme::polled),
     on_request("nvme-two", 120, nvme::two),
     on_request("nvme-load", 1800, nvme::measure),
-    on_request("endure", 60, endure::run),
+    on_request("disk-work", 120, disk::work),
+    on_request("net", 120, net::run),
+    on_request("net-exchanges", 120, net::exchanges),
+    on_request("virtual-functions", 120, virtual_functions::run),
+    on_request("endure", 240, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),
     on_request("meddle-sizing", 30, meddle::sizing::run),
@@ -111,6 +117,7 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("meddle-firmware", 30, meddle::firmware::run),
     on_request("meddle-race", 60, meddle::race::run),
     on_request("legal-bytes", 60, meddle::legal::bytes),
+    on_request("meddle-renumber", 120, meddle::renumber::run),
     on_request("legal-bars", 60, meddle::legal::bars),
     on_request("legal-latency", 30, meddle::legal::latency),
     on_request("legal-affinity", 60, meddle::legal::affinity),
