@@ -92,6 +92,7 @@ const TRUSTING: &str = "version = 1\ndefault = \"trusted\"\n";
 const DISCERNING: &str = r#"
 version = 1
 default = "trusted"
+bounce-memory = "64KiB"
 
 [[device]]
 name = "the second virtual function"

@@ -16,6 +16,7 @@ use crate::stage::{
 const STRICT: &str = r#"
 version = 1
 default = "trusted"
+bounce-memory = "64KiB"
 
 [[device]]
 match = { vendor = 0x1234, device = 0x11e8 }

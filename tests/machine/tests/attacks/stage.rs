@@ -12,6 +12,7 @@ use qemu::{Outcome, Port, Session};
 pub(crate) const POLICY: &str = r#"
 version = 1
 default = "trusted"
+bounce-memory = "64KiB"
 
 [[device]]
 name = "attacker"
@@ -24,6 +25,7 @@ storm = { faults = 1000000, per = "100ms", then = "log" }
 const POLICY_FOR_SWEEPING: &str = r#"
 version = 1
 default = "trusted"
+bounce-memory = "64KiB"
 
 [[device]]
 name = "attacker"

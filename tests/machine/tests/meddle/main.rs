@@ -16,6 +16,7 @@ use qemu::{Ended, Outcome};
 const POLICY: &str = r#"
 version = 1
 default = "trusted"
+bounce-memory = "64KiB"
 
 [[device]]
 name = "foe on the root bus"
