@@ -135,7 +135,7 @@ fn the_guests_own_nmis_arrive_while_faults_are_announced() {
     }
     let who = sweeper.name();
     let outcome = scene.end(session);
-    held(name, &outcome, &["nmi"]);
+    held(name, &outcome, &["nmi", "endure"]);
     only_was_told(&outcome, &who);
     assert!(counted(&outcome, &who) > 50, "{outcome}");
     // What Linux says of one that nobody sent.

@@ -81,11 +81,11 @@ pub(crate) fn under_flood(name: &str, trace: &Trace) -> Scene {
         .checks(&["disk-rate"])
 }
 
-/// A guest on two processors that sends itself NMIs beside the fast attacker.
+/// A guest on two processors that sends itself NMIs beside the fast attacker, and works on afterwards.
 pub(crate) fn under_flood_with_nmis(name: &str, trace: &Trace) -> Scene {
     swept(Scene::bouncer(name).policy(POLICY_FOR_SWEEPING), trace)
         .processors(2)
-        .checks(&["nmi"])
+        .checks(&["nmi", "endure"])
 }
 
 /// How long the guest works, and how much memory its kernel uses.
