@@ -9,9 +9,9 @@ use policy::{Verdict, WholePages};
 use vtd::domain::Access;
 use vtd::remap::Route;
 
+use super::Fabric;
 use super::messages::Watched;
 use super::remapping::Reach;
-use super::{Fabric, MAX_FUNCTIONS};
 use crate::console::say;
 use crate::machine::Machine;
 use crate::mediated::{self, Device, Engine, Kind, Parts, Signals, Slot, Store};
@@ -80,10 +80,12 @@ impl Fabric {
             None => Store::take(&arena, window, &mut self.remapping.frames),
         };
         let store = store.ok_or("Bouncer's own memory is used up")?;
-        let memory = self.pools.take(arena.bytes());
-        let memory = memory.ok_or(
-            "the memory for pools is used up: raise `bounce-memory` in the policy, or lower `pool`",
-        )?;
+        let Some(memory) = self.pools.take(arena.bytes()) else {
+            self.keep_spare(store);
+            return Err(
+                "the memory for pools is used up: raise `bounce-memory` in the policy, or lower `pool`",
+            );
+        };
         let binding = Binding {
             place: place as u8,
             memory,
@@ -100,6 +102,7 @@ impl Fabric {
             if self.remapping.lend(domain, range, pages, access).is_err() {
                 self.revoke_pages(domain, &binding);
                 self.pools.give_back(memory);
+                self.keep_spare(store);
                 return Err("its pages cannot be mapped for it");
             }
         }
@@ -268,14 +271,23 @@ impl Fabric {
                 "@bounce bdf={at} mediator={} {counts} left=1",
                 device.engine.kind().name()
             );
-            // There are as many places for spare memory as for devices.
-            let _ = self.spare.push(device.store);
+            self.keep_spare(device.store);
         }
     }
 
-    /// Who has the domain `reach` besides `id` does not reach its pages any more.
+    /// Keeps memory that no engine uses any more for another device's.
+    fn keep_spare(&mut self, store: Store) {
+        // There are as many places for it as for devices.
+        let _ = self.spare.push(store);
+    }
+
+    /// Who has the domain `reach` besides `id` does not reach its pages any more, and its mediator
+    /// changes nothing in that domain, whose number may be another's soon.
     pub(super) fn take_pages(&mut self, id: FunctionId, reach: Reach) {
         if let (Some(binding), Reach::Own(domain)) = (self.binding(id), reach) {
+            if let Some(device) = binding.slot().lock().as_mut() {
+                device.parts.window = None;
+            }
             self.revoke_pages(domain, &binding);
         }
     }
@@ -326,5 +338,3 @@ fn window_of(place: usize, arena: &Arena) -> Option<ByteRange<Iova>> {
     const APART: u64 = 1 << 30;
     ByteRange::new(Iova::new(FIRST + place as u64 * APART), arena.bytes())
 }
-
-const _: () = assert!(MAX_FUNCTIONS >= mediated::MAX_DEVICES);

@@ -24,7 +24,7 @@ use pci::mediation::Trust;
 use pci::topology::{Layout, Speaker};
 use pci::{Address, FunctionId, Latch, Mediation};
 use policy::Treatment;
-use policy::{Policy, Storm};
+use policy::{Policy, Storm, Verdict};
 use spin::mutex::TicketMutex;
 
 use crate::console::say;
@@ -295,12 +295,10 @@ impl Fabric {
     fn adopt(&mut self, id: FunctionId) -> Option<Address> {
         let at = self.mediation.topology().address(id)?;
         let verdict = devices::verdict(self.policy, self.mediation.topology(), id)?;
-        let (treatment, group, storm) = (verdict.treatment(), verdict.group, verdict.storm);
-        if treatment == Treatment::Confined && !self.is_governed(at) {
-            say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
+        if !self.may_stand(at, &verdict) {
             return None;
         }
-        let trust = match treatment {
+        let trust = match verdict.treatment() {
             Treatment::Confined => Trust::Untrusted,
             Treatment::Direct | Treatment::Recorded => Trust::Trusted,
         };
@@ -319,14 +317,31 @@ impl Fabric {
         if let Some(reason) = adoption.withheld.filter(|_| is_news) {
             say!("device {at}: what firmware had it decode is switched off: {reason}");
         }
+        self.stand(id, at, &verdict);
+        self.bind(id, at, &verdict);
+        Some(at)
+    }
+
+    /// Whether what the policy says of the function at `at` can be enforced. Says so if not.
+    fn may_stand(&self, at: Address, verdict: &Verdict<'_>) -> bool {
+        let may = verdict.treatment() != Treatment::Confined || self.is_governed(at);
+        if !may {
+            say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
+        }
+        may
+    }
+
+    /// Gives the function what the policy says, under each of its requester ids.
+    fn stand(&mut self, id: FunctionId, at: Address, verdict: &Verdict<'static>) {
+        let treatment = verdict.treatment();
         let reach = match treatment {
             Treatment::Direct | Treatment::Recorded => Reach::Memory,
-            Treatment::Confined => self.own_domain(id, group),
+            Treatment::Confined => self.own_domain(id, verdict.group),
         };
         self.standings[id.index()] = Some(Standing {
             treatment,
-            group,
-            storm,
+            group: verdict.group,
+            storm: verdict.storm,
             reach,
             binding: None,
             recorded: 0,
@@ -334,8 +349,6 @@ impl Fabric {
         for source in self.mediation.topology().requester_ids(id) {
             self.give(Address::new(at.segment, source), reach);
         }
-        self.bind(id, at, &verdict);
-        Some(at)
     }
 
     /// The domain of an untrusted function: shared with its group, and with whom its requests cannot

@@ -9,7 +9,7 @@ use pci::mediation::Trust;
 use pci::{Address, FunctionId};
 use policy::Treatment;
 
-use super::{Fabric, MAX_FUNCTIONS, Reach, Standing};
+use super::{Fabric, MAX_FUNCTIONS};
 use crate::console::say;
 use crate::devices;
 use crate::limit::Once;
@@ -60,26 +60,10 @@ impl Fabric {
         let Some((at, verdict)) = judged else {
             return;
         };
-        let (treatment, group, storm) = (verdict.treatment(), verdict.group, verdict.storm);
-        if treatment == Treatment::Confined && !self.is_governed(at) {
-            say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
+        if !self.may_stand(at, &verdict) {
             return;
         }
-        let reach = match treatment {
-            Treatment::Direct | Treatment::Recorded => Reach::Memory,
-            Treatment::Confined => self.own_domain(id, group),
-        };
-        self.standings[id.index()] = Some(Standing {
-            treatment,
-            group,
-            storm,
-            reach,
-            recorded: 0,
-            binding: None,
-        });
-        for source in self.mediation.topology().requester_ids(id) {
-            self.give(Address::new(at.segment, source), reach);
-        }
+        self.stand(id, at, &verdict);
         self.announce(id, at);
     }
 

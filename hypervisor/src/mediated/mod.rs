@@ -72,14 +72,7 @@ pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     let mut found = false;
     for slot in SLOTS.iter().filter(|slot| slot.is_bound()) {
         let looked = slot.with(machine, |mut hand, engine| engine.look(&mut hand));
-        match looked {
-            None | Some(Looked::Nothing) => continue,
-            Some(Looked::Done) => {}
-            // The guest runs on for a moment, and then there is another look.
-            Some(Looked::More) => run::call(area),
-        }
-        slot.last.store(Clock::now(), Ordering::Relaxed);
-        found = true;
+        found |= slot.note(looked.unwrap_or(Looked::Nothing), area);
     }
     found
 }
@@ -211,13 +204,19 @@ impl Slot {
         let Some(looked) = written.flatten() else {
             return false;
         };
-        if looked == Looked::Done {
-            self.last.store(Clock::now(), Ordering::Relaxed);
-        }
-        if looked == Looked::More {
+        self.note(looked, area);
+        true
+    }
+
+    /// Notes what the device had to say. Returns whether it had something.
+    fn note(&self, looked: Looked, area: &Area) -> bool {
+        match looked {
+            Looked::Nothing => return false,
+            Looked::Done => {}
             // The guest runs on for a moment, and then there is another look.
-            run::call(area);
+            Looked::More => run::call(area),
         }
+        self.last.store(Clock::now(), Ordering::Relaxed);
         true
     }
 
