@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use machine::audit::{self, Canary, Reach, Requester};
-use machine::judge::{held, mediator};
+use machine::judge::held;
 use machine::{Attacker, Scene, loud};
 use qemu::{Outcome, Port, Session};
 
@@ -104,41 +104,22 @@ fn a_trusted_drive_reaches_the_guest_but_not_bouncer() {
 fn an_untrusted_drive_reaches_pages_of_bouncers_own_only() {
     let name = "an_untrusted_drive_reaches_pages_of_bouncers_own_only";
     let scene = scene(name, UNTRUSTED);
-    let mut session = scene.begin();
-    session
-        .wait_for(Port::Bouncer, "@launch", PATIENCE)
-        .unwrap_or_else(|error| panic!("{error}"));
-    let is_mediated = mediator(&session, "drive").is_some_and(|mediator| mediator != "none");
-    let canary = is_mediated.then(|| canary(&mut session).0);
-    if !is_mediated {
-        loud::skip(
-            name,
-            "no mediator for the drive: it is denied, and only that is seen",
-        );
-        session
-            .wait_for(Port::Console, "as init process", PATIENCE)
-            .unwrap_or_else(|error| panic!("{error}"));
-    }
+    let mut session = scene.begin_mediated("drive");
+    let (canary, _) = canary(&mut session);
     let own = audit::own_memory(&session);
     let drive = Requester::behind_port(&mut session, SLOT);
     let file = scene.file("memory");
     let seen = audit::at_random(&mut session, STOPS, APART, |session| {
         let reach = audit::reach(session, drive);
         assert_eq!(audit::objections(&reach, own), [""; 0]);
-        if let Some(canary) = canary {
-            let holding = audit::holding(session, &reach, canary, &file);
-            assert_eq!(holding, [0_u64; 0], "a canary within the drive's reach");
-        }
+        let holding = audit::holding(session, &reach, canary, &file);
+        assert_eq!(holding, [0_u64; 0], "a canary within the drive's reach");
         reach.bytes().unwrap_or(u64::MAX)
     });
     loud::tell(name, &format!("bytes within the drive's reach: {seen:?}"));
     let outcome = scene.end(session);
-    if is_mediated {
-        assert!(seen.iter().all(|bytes| *bytes > 0), "{seen:?}");
-        held(name, &outcome, &["nvme-subpage"]);
-    } else {
-        assert!(seen.iter().all(|bytes| *bytes == 0), "{seen:?}");
-    }
+    assert!(seen.iter().all(|bytes| *bytes > 0), "{seen:?}");
+    held(name, &outcome, &["nvme-subpage"]);
     assert_eq!(faults(&outcome), 0, "{outcome}");
 }
 

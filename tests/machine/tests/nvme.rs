@@ -118,33 +118,32 @@ fn polled_queues_and_two_trusted_drives_work() {
 }
 
 /// Lets the scene's machine live if its drive is mediated, and demands `checks`.
-fn holds_if_mediated(name: &str, scene: &Scene, checks: &[&str]) {
-    if let Some(session) = scene.begin_mediated(RULE) {
-        held(name, &scene.end(session), checks);
-    }
+fn holds_mediated(name: &str, scene: &Scene, checks: &[&str]) {
+    let session = scene.begin_mediated(RULE);
+    held(name, &scene.end(session), checks);
 }
 
 #[test]
 fn an_untrusted_drive_does_all_that_is_asked() {
     let name = "an_untrusted_drive_does_all_that_is_asked";
     let scene = plain(Scene::bouncer(name).policy(UNTRUSTED));
-    holds_if_mediated(name, &scene.processors(4), PLAIN);
+    holds_mediated(name, &scene.processors(4), PLAIN);
 }
 
 #[test]
 fn files_and_random_load_on_an_untrusted_drive_are_verified() {
     let name = "files_and_random_load_on_an_untrusted_drive_are_verified";
     let scene = with_tools(Scene::bouncer(name).policy(UNTRUSTED));
-    holds_if_mediated(name, &scene.processors(4), WITH_TOOLS);
+    holds_mediated(name, &scene.processors(4), WITH_TOOLS);
 }
 
 #[test]
 fn an_untrusted_drive_is_polled_and_works_beside_a_trusted_one() {
     let name = "an_untrusted_drive_is_polled_and_works_beside_a_trusted_one";
     let scene = Scene::bouncer(&format!("{name}_polled")).policy(UNTRUSTED);
-    holds_if_mediated(name, &polled(scene), &["nvme-polled"]);
+    holds_mediated(name, &polled(scene), &["nvme-polled"]);
     let scene = two(Scene::bouncer(name).policy(UNTRUSTED));
-    holds_if_mediated(name, &scene, &["nvme-two"]);
+    holds_mediated(name, &scene, &["nvme-two"]);
 }
 
 fn resets(scene: Scene) -> Scene {
@@ -172,5 +171,5 @@ fn a_trusted_drive_is_reset_under_load() {
 fn an_untrusted_drive_is_reset_under_load() {
     let name = "an_untrusted_drive_is_reset_under_load";
     let scene = resets(Scene::bouncer(name).policy(UNTRUSTED));
-    holds_if_mediated(name, &scene.processors(4), &["nvme-reset"]);
+    holds_mediated(name, &scene.processors(4), &["nvme-reset"]);
 }

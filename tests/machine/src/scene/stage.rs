@@ -8,7 +8,6 @@ use qemu::{Boot, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, S
 
 use super::{Front, Scene, demand};
 use crate::judge;
-use crate::loud::skip;
 
 impl Scene {
     /// The initial file system of the test guest, as this scene has it.
@@ -90,24 +89,18 @@ impl Scene {
         demand(Session::start(&machine))
     }
 
-    /// Starts the machine, as [`Scene::begin`], if Bouncer mediates the device under the rule called `rule`; says aloud
-    /// that nothing is tested if it does not.
+    /// Starts the machine, as [`Scene::begin`], and demands that Bouncer mediates the device under the rule called
+    /// `rule`.
     ///
     /// # Panics
-    /// If the machine cannot be built or started, or Bouncer does not start its guest.
+    /// If it does not, if the machine cannot be built or started, or Bouncer does not start its guest.
     #[must_use]
-    pub fn begin_mediated(&self, rule: &str) -> Option<Session> {
+    pub fn begin_mediated(&self, rule: &str) -> Session {
         let mut session = self.begin();
         demand(session.wait_for(Port::Bouncer, "@launch", self.patience));
         match judge::mediator(&session, rule).as_deref() {
-            Some("none") => {
-                skip(
-                    &self.name,
-                    &format!("no mediator for `{rule}`: it is denied"),
-                );
-                None
-            }
-            Some(_) => Some(session),
+            Some("none") => panic!("{}: no mediator for `{rule}`: it is denied", self.name),
+            Some(_) => session,
             None => panic!("{}: Bouncer names no device under `{rule}`", self.name),
         }
     }
