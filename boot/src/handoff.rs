@@ -19,7 +19,7 @@ pub use error::{HandoffError, Part};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BOUNCER\0");
 
 /// The layout this crate knows. Raised with every change of [`Handoff`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many segments of the image are told.
 pub const MAX_SEGMENTS: usize = 8;
@@ -215,6 +215,8 @@ pub struct Handoff {
     pub policy: Span,
     /// Memory in `own` nobody uses yet: for processors and tables. Whole pages.
     pub free: Span,
+    /// Memory in `own` for the pages of untrusted devices: whole 2 MiB pages, or empty.
+    pub pools: Span,
     /// Where ACPI's root pointer (RSDP) lies.
     pub rsdp: u64,
     /// A page below 1 MiB in usable RAM, used only to start the other processors.

@@ -22,7 +22,7 @@ use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
 use crate::run::Runner;
-use crate::{command, hidden, io_apic};
+use crate::{command, hidden, io_apic, mediated, nmis};
 
 /// Offsets of the local APIC whose dropped writes have been reported.
 static DROPPED: Once<u32, 8> = Once::new();
@@ -167,6 +167,7 @@ impl Emulated<'_> {
             Place::Nothing => to.fill(0xff),
             // SAFETY: the nested tables let the guest read the page itself.
             Place::IoApic { .. } => unsafe { physical::read_device(range.start().identity(), to) },
+            Place::Device if self.is_read_by_mediator(range, to) => {}
             Place::Device if self.is_read_by_fabric(range, to) => {}
             // SAFETY: mapped, neither Bouncer's nor watched: the guest could make this access itself.
             Place::Device => unsafe { physical::read_device(range.start().identity(), to) },
@@ -181,11 +182,22 @@ impl Emulated<'_> {
             Place::Hidden => hidden::report(self.area, range, Access::Write, *self.state.rip),
             Place::Nothing => {}
             Place::IoApic { page, offset } => io_apic::write_for_guest(page, offset, from),
+            Place::Device if self.is_written_by_mediator(range, from) => {}
             Place::Device if self.is_written_by_fabric(range, from) => {}
             // SAFETY: as for reads.
             Place::Device => unsafe { physical::write_device(range.start().identity(), from) },
         }
         Ok(())
+    }
+
+    fn is_read_by_mediator(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
+        let slot = mediated::at(range);
+        slot.is_some_and(|slot| slot.read(self.machine, range, to))
+    }
+
+    fn is_written_by_mediator(&self, range: ByteRange<Gpa>, from: &[u8]) -> bool {
+        let slot = mediated::at(range);
+        slot.is_some_and(|slot| slot.write(self.machine, self.area, range, from))
     }
 
     fn is_read_by_fabric(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
@@ -210,7 +222,9 @@ impl Emulated<'_> {
         let value = u32::from_le_bytes(bytes);
         if offset == apic::COMMAND_LOW {
             let high = u64::from(apic::read_for_guest(apic::COMMAND_HIGH));
-            let asked = icr::read(high << 32 | u64::from(value), Format::Xapic);
+            let whole = high << 32 | u64::from(value);
+            nmis::note_command(self.machine, self.area, whole, Format::Xapic);
+            let asked = icr::read(whole, Format::Xapic);
             if asked != icr::Command::Pass {
                 command::obey(self.machine, self.area, asked);
                 return;

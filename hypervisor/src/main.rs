@@ -10,6 +10,7 @@
 mod backend;
 mod command;
 mod console;
+mod copy;
 mod cpu;
 mod devices;
 mod emulation;
@@ -23,6 +24,8 @@ mod io_apic;
 mod limit;
 mod machine;
 mod mappings;
+mod mediated;
+mod nmis;
 mod own;
 mod physical;
 mod power;
@@ -48,6 +51,7 @@ use cpu::{apic, startup};
 use fabric::{Confinement, Needs, Space};
 use machine::{Hidden, MAX_PROCESSORS, Machine};
 use mappings::NestedMap;
+use mediated::Pools;
 use own::OwnFrames;
 use refusal::{Refusal, refuse};
 use run::Runner;
@@ -123,7 +127,7 @@ fn take_over(
     // SAFETY: the run was just taken.
     unsafe { (means.fill_permission_maps)(permission_maps, &ports) };
 
-    let hidden: &'static Hidden = frames.keep(hidden(own, confinement.as_ref()))?;
+    let hidden: &'static Hidden = frames.keep(hidden(own, confinement.as_ref(), &found))?;
     let mut holes: Hidden = hidden.clone();
     holes.extend(mappings::message_window());
     let traps = traps(&found, confinement.is_some());
@@ -144,8 +148,12 @@ fn take_over(
                 topology,
                 io_apics: found.io_apics.clone(),
                 timer: found.timer,
+                unreached: &found.unreached,
+                watched: &ports,
                 apic_id: apic::id(),
                 map,
+                // SAFETY: the validated hand-over says that nobody uses this part of Bouncer's memory.
+                pools: unsafe { Pools::new(handoff.pools.range()) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
             let held = fabric.lock();
@@ -153,7 +161,7 @@ fn take_over(
             (Some(fabric), held.unused())
         }
         None => {
-            devices::describe(policy, &topology, |_| "none");
+            devices::describe(policy, &topology, |_| None, |_| "none");
             say!("@iommu units=0 enforcement=none");
             (None, frames.untouched())
         }
@@ -162,6 +170,7 @@ fn take_over(
         handoff,
         own,
         hidden,
+        memory: machine::memory_of(handoff),
         fabric,
         timer: found.timer,
         power: found.power,
@@ -197,10 +206,16 @@ fn check_ids(found: &firmware::Found) -> Result<(), Refusal> {
 }
 
 /// What the guest never reaches. There is room: there are fewer units (`fabric`) than places.
-fn hidden(own: ByteRange<Gpa>, confinement: Option<&Confinement>) -> Hidden {
+fn hidden(
+    own: ByteRange<Gpa>,
+    confinement: Option<&Confinement>,
+    found: &firmware::Found,
+) -> Hidden {
     let registers = confinement.into_iter().flat_map(Confinement::registers);
     let registers = registers.map(|range| range.identity());
-    core::iter::once(own).chain(registers).collect()
+    let unreached = found.unreached.iter().filter(|_| confinement.is_some());
+    let all = core::iter::once(own).chain(registers);
+    all.chain(unreached.copied()).collect()
 }
 
 /// Where the guest is stopped from the start: at stores to the I/O APICs, whose entries could stop
@@ -364,10 +379,11 @@ fn describe(machine: &Machine) {
             >> 20
     );
     say!(
-        "@own base={:#x} bytes={} image={}",
+        "@own base={:#x} bytes={} image={} pools={}",
         handoff.own.base,
         handoff.own.len,
-        handoff.image.len
+        handoff.image.len,
+        handoff.pools.len
     );
 }
 

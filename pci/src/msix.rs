@@ -127,6 +127,13 @@ pub struct Store {
     pub value: u32,
 }
 
+impl Store {
+    /// Which entry it is made to.
+    pub const fn index(&self) -> u16 {
+        (self.offset / ENTRY_BYTES) as u16
+    }
+}
+
 /// The stores of [`Table::program`], to be made in order.
 pub type Stores = heapless::Vec<Store, 5>;
 

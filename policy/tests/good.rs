@@ -55,6 +55,17 @@ fn hop(device: u8, function: u8) -> Hop {
 }
 
 #[test]
+fn memory_is_set_aside_for_pools_where_somebody_is_confined() {
+    assert_eq!(policy("version = 1").bytes_set_aside(), 32 << 20);
+    let more = policy("version = 1\nbounce-memory = \"64MiB\"");
+    assert_eq!(more.bytes_set_aside(), 64 << 20);
+    for switch in ["audit", "off"] {
+        let text = format!("version = 1\nenforcement = \"{switch}\"");
+        assert_eq!(policy(&text).bytes_set_aside(), 0, "{switch}");
+    }
+}
+
+#[test]
 fn the_example_of_the_design_means_what_its_comments_say() {
     let policy = policy(DESIGN);
     assert_eq!(policy.enforcement(), Enforcement::On);

@@ -66,19 +66,7 @@ pub fn read(value: u64, format: Format) -> Command {
     let is_logical = value & 1 << 11 != 0;
     let is_asserted = value & 1 << 14 != 0;
     let is_level = value & 1 << 15 != 0;
-    let destination = match format {
-        Format::Xapic => (value >> 56) as u32,
-        Format::X2apic => (value >> 32) as u32,
-    };
-    let targets = match (value >> 18 & 0b11, format) {
-        (0b01, _) => Targets::Sender,
-        (0b10, _) => Targets::All,
-        (0b11, _) => Targets::Others,
-        // SDM 12.6.1: physical destination FFh (FFFF_FFFFh) is a broadcast to all.
-        (_, Format::Xapic) if destination == 0xff => Targets::All,
-        (_, Format::X2apic) if destination == u32::MAX => Targets::All,
-        _ => Targets::One(destination),
-    };
+    let targets = targets(value, format);
     match delivery {
         0b101 if is_level && !is_asserted => Command::Nothing,
         0b101 | 0b110 if is_logical && matches!(targets, Targets::One(_)) => Command::Unsupported,
@@ -93,10 +81,48 @@ pub fn read(value: u64, format: Format) -> Command {
     }
 }
 
+/// Which processors a command sends an NMI to, as far as it says: a logical destination may be any.
+pub fn nmi_targets(value: u64, format: Format) -> Option<Targets> {
+    const NMI: u64 = 0b100;
+    if value >> 8 & 0b111 != NMI {
+        return None;
+    }
+    let is_logical = value & 1 << 11 != 0;
+    match targets(value, format) {
+        Targets::One(_) if is_logical => Some(Targets::All),
+        targets => Some(targets),
+    }
+}
+
+fn targets(value: u64, format: Format) -> Targets {
+    let destination = match format {
+        Format::Xapic => (value >> 56) as u32,
+        Format::X2apic => (value >> 32) as u32,
+    };
+    match (value >> 18 & 0b11, format) {
+        (0b01, _) => Targets::Sender,
+        (0b10, _) => Targets::All,
+        (0b11, _) => Targets::Others,
+        // SDM 12.6.1: physical destination FFh (FFFF_FFFFh) is a broadcast to all.
+        (_, Format::Xapic) if destination == 0xff => Targets::All,
+        (_, Format::X2apic) if destination == u32::MAX => Targets::All,
+        _ => Targets::One(destination),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_nmi_is_known_by_its_targets() {
+        let to_3 = |low: u64| nmi_targets(3 << 56 | low, Format::Xapic);
+        assert_eq!(to_3(0x0400), Some(Targets::One(3)));
+        assert_eq!(to_3(0xc_0400), Some(Targets::Others));
+        assert_eq!(to_3(0x0c00), Some(Targets::All), "a logical destination");
+        assert_eq!(to_3(0x00fd), None);
+    }
 
     #[test]
     fn linux_starts_a_processor_with_init_deassert_and_two_startups() {

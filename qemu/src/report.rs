@@ -256,7 +256,12 @@ impl Report {
                 self.frames.push(format!("{offset:#x}"));
             }
             BouncerLine::Device(line) => self.device(line),
-            BouncerLine::Other(line) => self.other.push(line),
+            BouncerLine::Other(line) => {
+                if let Some(counts) = DeviceLine::of_counts(&line) {
+                    self.device(counts);
+                }
+                self.other.push(line);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! This file is the list of commands. What a machine is and how a run is judged, the `qemu` crate knows.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod check;
 mod display;
@@ -40,6 +41,8 @@ enum Command {
     Run(Box<run::Options>),
     /// Sets up, checks, builds, and runs every test, whole machines included
     Test(test::Options),
+    /// Measures the same drive under every arrangement: no IOMMU, Linux's, Bouncer's
+    Bench(Box<bench::Options>),
     /// Formatting, lints, documentation, host tests, dependency rules
     Check,
     /// Builds a disc that boots Bouncer and a Linux guest
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Check => check::run().map(drop),
         Command::Image(options) => image::run(&options),
         Command::Policy(command) => policy::run(&command),
@@ -87,7 +91,7 @@ mod tests {
             error.kind(),
             clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         );
-        for command in ["run", "test", "check", "image", "setup"] {
+        for command in ["run", "test", "bench", "check", "image", "setup"] {
             assert!(error.to_string().contains(command), "{command}");
         }
     }

@@ -10,6 +10,7 @@ mod kernels;
 mod lock;
 mod packages;
 mod targets;
+mod tools;
 
 use clap::Args;
 
@@ -19,6 +20,7 @@ use crate::stop::Stop;
 pub(crate) use emulators::{all as all_emulators, bochs, choose as choose_emulator};
 pub(crate) use kernels::{Choice as KernelChoice, fetch as fetch_kernel, stock as stock_kernel};
 pub(crate) use targets::Target;
+pub(crate) use tools::fetch as fetch_tools;
 
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Args)]
@@ -98,6 +100,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
             kernel.image.display()
         ));
     }
+    say(&format!(
+        "the guest's tools at {}",
+        fetch_tools()?.display()
+    ));
     say("everything is there");
     Ok(())
 }

@@ -67,6 +67,7 @@ fn prepare(options: &Options) -> Result<(), Stop> {
         bochs: setup::bochs().ok(),
         kernels,
         guest_init: build::guest()?,
+        tools: Some(setup::fetch_tools()?),
         bouncer: Some(build::bouncer()?),
     };
     Ok(bench.save()?)

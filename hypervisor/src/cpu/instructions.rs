@@ -114,6 +114,13 @@ pub(crate) fn write_extended_control(index: u32, value: u64) -> Result<(), NoSuc
     }
 }
 
+/// Whether a performance counter has overflowed, as far as this processor tells: the guest's own NMI.
+/// SDM vol. 3B, 20.2.4: IA32_PERF_GLOBAL_STATUS.
+pub(crate) fn has_counter_overflowed() -> bool {
+    const GLOBAL_STATUS: u32 = 0x38e;
+    read_msr(GLOBAL_STATUS).is_ok_and(|status| status != 0)
+}
+
 /// Writes all caches back to memory.
 pub(crate) fn write_back_caches() {
     // SAFETY: WBINVD loses no data.

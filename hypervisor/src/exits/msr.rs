@@ -13,7 +13,7 @@ use crate::cpu::apic;
 use crate::cpu::instructions::{self, read_msr};
 use crate::limit::Once;
 use crate::run::Runner;
-use crate::{command, console::say};
+use crate::{command, console::say, nmis};
 
 /// Registers whose dropped writes have been reported.
 static REPORTED: Once<u32, 32> = Once::new();
@@ -62,8 +62,11 @@ pub(crate) fn write<B: Backend>(runner: &mut Runner<B>) {
             unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault)
         }
         Some(Rule::InterruptCommand) => match icr::read(value, Format::X2apic) {
-            // SAFETY: the command starts and stops no processor; what it sends is the guest's.
-            Command::Pass => unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault),
+            Command::Pass => {
+                nmis::note_command(runner.machine, runner.area, value, Format::X2apic);
+                // SAFETY: the command starts and stops no processor; what it sends is the guest's.
+                unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault)
+            }
             other => {
                 command::obey(runner.machine, runner.area, other);
                 Ok(())

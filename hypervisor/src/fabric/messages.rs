@@ -6,6 +6,7 @@
 // UNSAFETY: keeps the guest's entries in memory of Bouncer's own, and writes MSI-X tables.
 #![expect(unsafe_code)]
 
+use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
 use pci::capabilities::InBar;
 use pci::mediation::Msi;
@@ -129,6 +130,7 @@ impl Fabric {
 
     /// Takes every interrupt of `id` back; its table, if it has one, is nowhere.
     pub(super) fn drop_messages(&mut self, id: FunctionId) {
+        self.drop_signals(id);
         self.place_table(id, None);
         self.silence_messages(id);
         let messages = &mut self.messages[id.index()];
@@ -138,6 +140,7 @@ impl Fabric {
 
     /// Takes every interrupt of `id` back, as after a reset. Its table stays where it is.
     pub(super) fn reset_messages(&mut self, id: FunctionId) {
+        self.drop_signals(id);
         self.silence_messages(id);
         if let Some(vectors) = &mut self.messages[id.index()].msix {
             vectors.table.reset();
@@ -145,7 +148,7 @@ impl Fabric {
         }
     }
 
-    fn silence_messages(&mut self, id: FunctionId) {
+    pub(super) fn silence_messages(&mut self, id: FunctionId) {
         let messages = &mut self.messages[id.index()];
         let Some(at) = messages.at else {
             return;
@@ -171,6 +174,19 @@ impl Fabric {
             self.program_msi(id, msi);
         }
         self.sync_table(id);
+    }
+
+    /// Takes back what was issued to the requester `at` for anybody but `speaker`, who has this name
+    /// now: a device without a bus number keeps no interrupt that another could raise for it.
+    pub(super) fn messages_leave(&mut self, at: Address, speaker: Option<FunctionId>) {
+        let is_past =
+            |id: &FunctionId| Some(*id) != speaker && self.messages[id.index()].at == Some(at);
+        let past = self.mediation.topology().functions().map(|(id, _)| id);
+        let past: Vec<FunctionId, 8> = past.filter(is_past).take(8).collect();
+        for id in past {
+            self.silence_messages(id);
+            self.messages[id.index()].at = None;
+        }
     }
 
     fn make_table(&mut self, id: FunctionId, at: Address, entries: usize) {
@@ -205,7 +221,7 @@ impl Fabric {
             self.remapping.retire(at.segment, block);
         }
         if !msi.control.enable() {
-            return;
+            return self.drop_signals(id);
         }
         if self.messages[id.index()].msi.is_none() {
             match self.remapping.issue(at, count) {
@@ -234,6 +250,7 @@ impl Fabric {
                     None
                 }
             };
+            let route = self.program_signal(id, number, route);
             if let Err(refusal) = self.remapping.route(at.segment, &block, number, route)
                 && REFUSED.is_new((at, 2))
             {
@@ -368,7 +385,14 @@ impl Fabric {
             .write(offset, from.len() as u8, u64::from_le_bytes(value));
         match written {
             Ok(Written::Kept) => {}
-            Ok(Written::Mask(store) | Written::Unmask(store)) => self.poke(id, store),
+            Ok(Written::Mask(store)) => {
+                self.poke(id, store);
+                self.mask_signal(id, store.index(), true);
+            }
+            Ok(Written::Unmask(store)) => {
+                self.poke(id, store);
+                self.mask_signal(id, store.index(), false);
+            }
             Ok(Written::Translate { index, message }) => self.program_vector(id, index, message),
             Err(refused) => {
                 if let Some(at) = self.messages[id.index()].at
@@ -409,7 +433,8 @@ impl Fabric {
                 return self.silence_vector(id, index);
             }
         };
-        let routed = self.remapping.route(at.segment, &block, 0, Some(route));
+        let route = self.program_signal(id, index, Some(route));
+        let routed = self.remapping.route(at.segment, &block, 0, route);
         let translated = block.message(0).map(|message| msix::Message {
             address: message.address,
             data: message.data,
@@ -436,6 +461,7 @@ impl Fabric {
     }
 
     fn silence_vector(&mut self, id: FunctionId, index: u16) {
+        let _: Option<Route> = self.program_signal(id, index, None);
         let Some(vectors) = &mut self.messages[id.index()].msix else {
             return;
         };
@@ -469,7 +495,7 @@ impl Fabric {
         Some(table.intersection(&inside)?.whole_pages())
     }
 
-    fn watch_pages(&mut self, pages: ByteRange<Gpa>, watched: Watched) {
+    pub(super) fn watch_pages(&mut self, pages: ByteRange<Gpa>, watched: Watched) {
         let mut page = pages.start();
         while pages.contains(page) {
             let changed = match watched {
@@ -479,7 +505,9 @@ impl Fabric {
             if let Err(error) = changed
                 && REFUSED.is_new((Address::new(0, pci::Bdf::from_requester_id(0)), 6))
             {
-                say!("the page at {page} of an MSI-X table is not watched: {error}");
+                say!(
+                    "the guest is not stopped at the page at {page}, where a device's registers are: {error}"
+                );
             }
             match page.checked_add(PAGE_SIZE) {
                 Some(next) => page = next,
@@ -489,8 +517,9 @@ impl Fabric {
     }
 }
 
+/// Whether the guest is stopped at a page.
 #[derive(Clone, Copy)]
-enum Watched {
+pub(super) enum Watched {
     Yes,
     No,
 }

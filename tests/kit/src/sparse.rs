@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::iter;
+use std::ops::Range;
 
 use memory::{ByteRange, Gpa, GuestMemory, Hole, PAGE_SIZE};
 
@@ -41,6 +43,11 @@ impl SparseMemory {
         memory
     }
 
+    /// Whether all of `range` is there.
+    pub fn holds(&self, range: ByteRange<Gpa>) -> bool {
+        self.hole(range).is_none()
+    }
+
     /// The first bytes of `range` that are not there.
     fn hole(&self, range: ByteRange<Gpa>) -> Option<ByteRange<Gpa>> {
         let pages = self.pages.borrow();
@@ -67,8 +74,9 @@ impl GuestMemory for SparseMemory {
     fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
         self.present(at, to.len())?;
         let pages = self.pages.borrow();
-        for (address, byte) in (at.raw()..=u64::MAX).zip(to) {
-            *byte = pages[&(address / PAGE_SIZE)][(address % PAGE_SIZE) as usize];
+        for (page, offset, piece) in pieces(at, to.len()) {
+            let end = offset + piece.len();
+            to[piece].copy_from_slice(&pages[&page][offset..end]);
         }
         Ok(())
     }
@@ -76,12 +84,24 @@ impl GuestMemory for SparseMemory {
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
         self.present(at, from.len())?;
         let mut pages = self.pages.borrow_mut();
-        for (address, byte) in (at.raw()..=u64::MAX).zip(from) {
-            let page = pages.get_mut(&(address / PAGE_SIZE)).expect("present");
-            page[(address % PAGE_SIZE) as usize] = *byte;
+        for (page, offset, piece) in pieces(at, from.len()) {
+            let page = pages.get_mut(&page).expect("present");
+            page[offset..offset + piece.len()].copy_from_slice(&from[piece]);
         }
         Ok(())
     }
+}
+
+/// Where `len` bytes at `at` lie: in which page, from where on, and which of them.
+fn pieces(at: Gpa, len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
+    let (mut page, mut offset) = (at.raw() / PAGE_SIZE, at.page_offset() as usize);
+    let mut done = 0;
+    iter::from_fn(move || {
+        let end = len.min(done + PAGE_SIZE as usize - offset);
+        let piece = (page, offset, done..end);
+        (page, offset, done) = (page + 1, 0, end);
+        (!piece.2.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ pub struct Scene {
     clock: Clock,
     drives: Vec<PathBuf>,
     has_iommu: bool,
+    has_tools: bool,
     arguments: Vec<String>,
     bochs: Option<Bochs>,
 }
@@ -107,6 +108,7 @@ impl Scene {
             clock: Clock::Host,
             drives: Vec::new(),
             has_iommu: true,
+            has_tools: false,
             arguments: Vec::new(),
             bochs: None,
         }
@@ -125,6 +127,13 @@ impl Scene {
     pub fn modules(mut self, names: &[&str]) -> Self {
         self.modules
             .extend(names.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
+    /// Puts fio and mkfs.ext4 into the guest, too.
+    #[must_use]
+    pub fn tools(mut self) -> Self {
+        self.has_tools = true;
         self
     }
 

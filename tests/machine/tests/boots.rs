@@ -13,10 +13,13 @@ const ON_SEVERAL: &[&str] = &[
     "hidden",
 ];
 
+/// Little memory is set aside for pools, so that all of Bouncer's memory is attacked in reasonable time.
+const POLICY: &str = "version = 1\nbounce-memory = \"64KiB\"\n";
+
 #[test]
 fn a_stock_kernel_reaches_user_space_and_powers_off_on_one_processor() {
     let name = "a_stock_kernel_reaches_user_space_and_powers_off_on_one_processor";
-    let outcome = Scene::bouncer(name).modules(&["msr"]).play();
+    let outcome = Scene::bouncer(name).policy(POLICY).modules(&["msr"]).play();
     held(name, &outcome, ON_ONE);
     stopped_as(&outcome, "poweroff");
     assert!(
@@ -29,6 +32,7 @@ fn a_stock_kernel_reaches_user_space_and_powers_off_on_one_processor() {
 fn a_stock_kernel_reaches_user_space_and_powers_off_on_two_processors() {
     let name = "a_stock_kernel_reaches_user_space_and_powers_off_on_two_processors";
     let outcome = Scene::bouncer(name)
+        .policy(POLICY)
         .processors(2)
         .modules(&["msr"])
         .checks(ON_SEVERAL)
@@ -42,7 +46,11 @@ fn a_stock_kernel_reaches_user_space_and_powers_off_on_four_processors() {
     let name = "a_stock_kernel_reaches_user_space_and_powers_off_on_four_processors";
     held(
         name,
-        &Scene::bouncer(name).processors(4).checks(CHECKS).play(),
+        &Scene::bouncer(name)
+            .policy(POLICY)
+            .processors(4)
+            .checks(CHECKS)
+            .play(),
         CHECKS,
     );
 }
@@ -53,7 +61,11 @@ fn a_stock_kernel_reaches_user_space_and_powers_off_on_eight_processors() {
     let name = "a_stock_kernel_reaches_user_space_and_powers_off_on_eight_processors";
     held(
         name,
-        &Scene::bouncer(name).processors(8).checks(CHECKS).play(),
+        &Scene::bouncer(name)
+            .policy(POLICY)
+            .processors(8)
+            .checks(CHECKS)
+            .play(),
         CHECKS,
     );
 }
@@ -64,7 +76,11 @@ fn processors_go_offline_and_come_back() {
     let name = "processors_go_offline_and_come_back";
     held(
         name,
-        &Scene::bouncer(name).processors(3).checks(CHECKS).play(),
+        &Scene::bouncer(name)
+            .policy(POLICY)
+            .processors(3)
+            .checks(CHECKS)
+            .play(),
         CHECKS,
     );
 }
@@ -73,6 +89,7 @@ fn processors_go_offline_and_come_back() {
 fn qemu_7_2_boots_debian_6_1() {
     let name = "qemu_7_2_boots_debian_6_1";
     let scene = Scene::bouncer(name)
+        .policy(POLICY)
         .emulator("7.2")
         .and_then(|scene| scene.kernel("6.1"));
     smoke(name, scene);
@@ -82,6 +99,7 @@ fn qemu_7_2_boots_debian_6_1() {
 fn qemu_10_boots_debian_6_1() {
     let name = "qemu_10_boots_debian_6_1";
     let scene = Scene::bouncer(name)
+        .policy(POLICY)
         .emulator("10")
         .and_then(|scene| scene.kernel("6.1"));
     smoke(name, scene);
@@ -91,7 +109,7 @@ fn qemu_10_boots_debian_6_1() {
 #[ignore = "needs the second kernel: cargo xtask test --all"]
 fn debian_6_12_boots() {
     let name = "debian_6_12_boots";
-    smoke(name, Scene::bouncer(name).kernel("6.12"));
+    smoke(name, Scene::bouncer(name).policy(POLICY).kernel("6.12"));
 }
 
 /// A few seconds' worth of everything on two processors; nothing on a machine that lacks what

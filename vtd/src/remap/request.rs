@@ -201,6 +201,11 @@ impl Route {
         self.destination
     }
 
+    /// Whether the least busy of several destinations is to get it.
+    pub const fn is_lowest_priority(self) -> bool {
+        self.delivery_mode == delivery::LOWEST_PRIORITY
+    }
+
     /// Whether it is Bouncer's own NMI.
     pub const fn is_nmi(self) -> bool {
         self.delivery_mode == delivery::NMI

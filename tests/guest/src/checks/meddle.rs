@@ -23,6 +23,7 @@ mod parties;
 pub(super) mod placement;
 mod ports;
 pub(super) mod race;
+pub(super) mod renumber;
 mod roads;
 pub(super) mod sizing;
 mod stretch;

@@ -16,6 +16,7 @@ use qemu::{Ended, Outcome};
 const POLICY: &str = r#"
 version = 1
 default = "trusted"
+bounce-memory = "64KiB"
 
 [[device]]
 name = "foe on the root bus"
@@ -50,6 +51,7 @@ const ATTACKS: &[&str] = &[
     "meddle-race",
     "meddle-init",
     "meddle-firmware",
+    "meddle-ports",
     "meddle-chipset",
 ];
 

@@ -1,0 +1,228 @@
+//! What a mediator finds of the machine: one device's registers and pages, and the guest's memory.
+
+// UNSAFETY: reads and writes a device's registers and pages at physical addresses.
+#![expect(unsafe_code)]
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use bounce::{Arena, Pages};
+use mediator::{Lie, Notice, Reach, World};
+use memory::{ByteRange, Gpa, GuestMemory, Hole, Hpa, Iova, PAGE_SIZE};
+use pci::Address;
+use vtd::domain::Access;
+
+use super::signal::Signals;
+use crate::console::say;
+use crate::copy;
+use crate::fabric::Remapping;
+use crate::limit::Once;
+use crate::machine::Machine;
+use crate::physical::{self, Physical};
+
+/// What was told of devices: each sentence once.
+static TOLD: Once<(Address, Notice), 64> = Once::new();
+
+/// What Bouncer holds of one mediated device.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The requester id it had when it was bound.
+    pub(crate) at: Address,
+    pub(crate) arena: Arena,
+    /// Where it finds whole pages of the guest's, for the time of a request.
+    pub(crate) window: Option<ByteRange<Iova>>,
+    /// The domain it is in.
+    pub(crate) domain: u8,
+    /// Where its pages are.
+    pub(crate) memory: Hpa,
+    /// Where its registers are decoded now.
+    pub(crate) registers: Option<ByteRange<Hpa>>,
+    pub(crate) signals: Signals,
+    /// Interrupts that the guest may program.
+    pub(crate) vectors: u16,
+    /// Parts of the register window that are the fabric's: from, and up to.
+    pub(crate) tables: [Option<(u32, u32)>; 2],
+    /// What it claimed that cannot be.
+    pub(crate) lie: Option<Lie>,
+    /// That has had its consequence.
+    pub(crate) is_cut_off: bool,
+}
+
+/// One device, in the hands of its mediator.
+pub(super) struct Hand<'a> {
+    pub(super) parts: &'a mut Parts,
+    pub(super) machine: &'static Machine,
+    /// The units, where the device's window needs them.
+    pub(super) remapping: Option<&'a mut Remapping>,
+}
+
+impl Hand<'_> {
+    /// Where the device's `range` is in memory.
+    fn place(&self, range: ByteRange<Iova>) -> u64 {
+        let offset = self.parts.arena.offset(range);
+        let offset = offset.expect("a mediator names the device's own pages");
+        self.parts.memory.raw() + offset
+    }
+
+    fn place_of(&self, at: Iova, len: usize) -> Option<u64> {
+        Some(self.place(ByteRange::new(at, len as u64)?))
+    }
+
+    /// A whole page of the guest's memory.
+    fn guests(&self, page: Gpa) -> Option<Hpa> {
+        let range = ByteRange::new(page, PAGE_SIZE)?;
+        (range.is_page_aligned() && self.is_memory(range)).then_some(page.identity())
+    }
+
+    /// A page that is the device's anyway.
+    fn own(&self, page: Iova) -> Option<Hpa> {
+        let offset = self.parts.arena.offset(ByteRange::new(page, PAGE_SIZE)?)?;
+        self.parts.memory.checked_add(offset)
+    }
+
+    fn register(&self, offset: u32) -> Option<Hpa> {
+        let registers = self.parts.registers?;
+        let at = registers.start().checked_add(u64::from(offset))?;
+        let range = ByteRange::new(at, 4)?;
+        (registers.covers(&range) && offset.is_multiple_of(4)).then_some(at)
+    }
+}
+
+impl GuestMemory for Hand<'_> {
+    fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
+        Physical(self.machine).read(at, to)
+    }
+
+    fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
+        Physical(self.machine).write(at, from)
+    }
+}
+
+impl Pages for Hand<'_> {
+    fn is_memory(&self, range: ByteRange<Gpa>) -> bool {
+        self.machine.is_memory(range.identity())
+    }
+
+    fn copy_in(&mut self, from: ByteRange<Gpa>, to: Iova) -> Result<(), Hole> {
+        if !self.is_memory(from) {
+            return Err(Hole(from));
+        }
+        if let Some(to) = self.place_of(to, from.len() as usize) {
+            // SAFETY: the guest's RAM and the device's pages, which are no Rust objects and, as
+            // Bouncer's own memory is not the guest's, do not overlap.
+            unsafe { copy::copy(from.start().raw(), to, from.len()) };
+        }
+        Ok(())
+    }
+
+    fn copy_out(&mut self, from: Iova, to: ByteRange<Gpa>) -> Result<(), Hole> {
+        if !self.is_memory(to) {
+            return Err(Hole(to));
+        }
+        if let Some(from) = self.place_of(from, to.len() as usize) {
+            // SAFETY: as for `copy_in`.
+            unsafe { copy::copy(from, to.start().raw(), to.len()) };
+        }
+        Ok(())
+    }
+
+    fn load(&self, at: Iova, to: &mut [u8]) {
+        if let Some(from) = self.place_of(at, to.len()) {
+            // SAFETY: the device's pages are mapped memory and no Rust object; `to` is ours.
+            unsafe { copy::copy(from, to.as_mut_ptr() as u64, to.len() as u64) };
+        }
+    }
+
+    fn load_u32(&self, at: Iova) -> u32 {
+        assert!(at.raw().is_multiple_of(4), "an aligned double word");
+        let Some(from) = self.place_of(at, 4) else {
+            return 0;
+        };
+        // SAFETY: mapped memory, aligned, that only the device writes, and Bouncer atomically.
+        unsafe { AtomicU32::from_ptr(from as *mut u32) }.load(Ordering::Acquire)
+    }
+
+    fn store(&mut self, at: Iova, from: &[u8]) {
+        if let Some(to) = self.place_of(at, from.len()) {
+            // SAFETY: as for `load`.
+            unsafe { copy::copy(from.as_ptr() as u64, to, from.len() as u64) };
+        }
+    }
+
+    fn scrub(&mut self, at: ByteRange<Iova>) {
+        // SAFETY: as for `load`.
+        unsafe { copy::clear(self.place(at), at.len()) };
+    }
+}
+
+impl World for Hand<'_> {
+    fn load_register(&self, offset: u32) -> u32 {
+        let Some(at) = self.register(offset) else {
+            return u32::MAX;
+        };
+        let mut value = [0; 4];
+        // SAFETY: a register of the device, which decodes there: the mediation of configuration space
+        // lets nothing of Bouncer's or memory lie under it.
+        unsafe { physical::read_device(at, &mut value) };
+        u32::from_le_bytes(value)
+    }
+
+    fn store_register(&mut self, offset: u32, value: u32) {
+        if let Some(at) = self.register(offset) {
+            // x86 keeps the order of stores, also to device memory (SDM vol. 3A, 9.2.2): what was
+            // stored to the device's pages is there before.
+            // SAFETY: as for `load_register`; what the device does of it meets its own pages alone.
+            unsafe { physical::write_device(at, &value.to_le_bytes()) };
+        }
+    }
+
+    fn window(&self) -> u32 {
+        let registers = self.parts.registers.map_or(0, |range| range.len());
+        u32::try_from(registers).unwrap_or(u32::MAX)
+    }
+
+    fn vectors(&self) -> u32 {
+        u32::from(self.parts.vectors).min(Signals::MOST)
+    }
+
+    fn map(&mut self, at: Iova, page: Reach) -> bool {
+        let (access, from) = match page {
+            Reach::ReadGuest(page) => (Access::Read, self.guests(page)),
+            Reach::WriteGuest(page) => (Access::Write, self.guests(page)),
+            Reach::ReadOwn(page) => (Access::Read, self.own(page)),
+            Reach::WriteOwn(page) => (Access::Write, self.own(page)),
+        };
+        let range = ByteRange::new(at, PAGE_SIZE);
+        let range = range.filter(|range| self.parts.window.is_some_and(|all| all.covers(range)));
+        let (Some(range), Some(from), Some(remapping)) = (range, from, self.remapping.as_mut())
+        else {
+            return false;
+        };
+        remapping
+            .lend(self.parts.domain, range, from, access)
+            .is_ok()
+    }
+
+    fn unmap(&mut self, range: ByteRange<Iova>) {
+        let range =
+            Some(range).filter(|range| self.parts.window.is_some_and(|all| all.covers(range)));
+        if let (Some(range), Some(remapping)) = (range, self.remapping.as_mut()) {
+            remapping.revoke(self.parts.domain, range);
+        }
+    }
+
+    fn raise(&mut self, vector: u16) -> bool {
+        self.parts.signals.raise(vector)
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let at = self.parts.at;
+        if TOLD.is_new((at, notice)) {
+            say!("device {at}: {notice}");
+            say!("@notice bdf={at} text=\"{notice}\"");
+        }
+    }
+
+    fn cut_off(&mut self, lie: Lie) {
+        self.parts.lie.get_or_insert(lie);
+    }
+}

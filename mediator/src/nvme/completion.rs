@@ -1,0 +1,207 @@
+//! The flow of a completion: from the device's queue to the guest's.
+//!
+//! Fetch once, the phase first; check it against what the device was asked; hand out exactly the
+//! bytes of the request; take the pages back; show the guest, under its own identifier.
+
+use super::requests::{Given, Loan};
+use super::spec::{ENTRY_BYTES, Entry, Status};
+use super::{BUDGET, Nvme, each};
+use crate::{Lie, World};
+
+/// What is to be done when a request is answered, besides showing it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Then {
+    /// Nothing.
+    Show,
+    /// It is an event.
+    Event,
+    /// What the device says of itself is rewritten.
+    Controller,
+    /// What it says of a namespace is rewritten, and believed if the guest will believe it.
+    Namespace {
+        /// Which, or none if nothing is to be learnt.
+        learnt: Option<u32>,
+    },
+    /// The number of queues is cut to what there is room for.
+    QueueCount,
+    /// A namespace, or all, may have another format now.
+    Unlearn(u32),
+    /// The submission queue is there.
+    CreateSubmission(usize),
+    /// The completion queue is there.
+    CreateCompletion(usize),
+    /// The submission queue is gone.
+    DeleteSubmission(usize),
+    /// The completion queue is gone.
+    DeleteCompletion(usize),
+}
+
+impl Nvme<'_> {
+    /// Shows the guest what the device completed, as far as one call goes. Whether there may be
+    /// more.
+    pub(super) fn complete(&mut self, world: &mut impl World) -> bool {
+        self.complete_in(world, self.marks.awaited)
+    }
+
+    /// The same of queues in which something waited for room.
+    pub(super) fn complete_full(&mut self, world: &mut impl World) -> bool {
+        let full = core::mem::take(&mut self.marks.full);
+        self.complete_in(world, full)
+    }
+
+    fn complete_in(&mut self, world: &mut impl World, queues: u64) -> bool {
+        let mut budget = BUDGET;
+        // The admin queue comes last: an answer there may say that there is no more elsewhere.
+        for queue in each(queues) {
+            let before = budget;
+            while budget != 0 {
+                match self.complete_next(world, queue) {
+                    Ok(true) => budget -= 1,
+                    Ok(false) => break,
+                    Err(lie) => {
+                        self.quarantine(world, lie);
+                        return false;
+                    }
+                }
+            }
+            let completion = &self.queues[queue].completion;
+            if budget != before && completion.ring.is_some() {
+                let seen = completion.seen();
+                world.store_register(self.limits.completion_doorbell(queue), seen);
+            }
+        }
+        self.raise(world);
+        budget == 0
+    }
+
+    /// The next completion in `queue`. Whether there was one that could be shown.
+    fn complete_next(&mut self, world: &mut impl World, queue: usize) -> Result<bool, Lie> {
+        let Some(entry) = self.fetch_entry(world, queue) else {
+            return Ok(false);
+        };
+        if !self.has_room(world, queue) {
+            self.marks.full |= 1 << queue;
+            return Ok(false);
+        }
+        let given = self.check(queue, &entry)?;
+        self.queues[queue].completion.advance();
+        // Nobody waits for what was asked through a queue that is gone, and its memory may be
+        // somebody else's by now.
+        if given.is_orphan {
+            self.release(world, given.loan, given.run);
+            return Ok(true);
+        }
+        let said = Status::new(entry.status());
+        // Before anything is shown, the device reaches nothing of the guest's any more.
+        self.close_run(world, given.run);
+        let status = self.hand_out(world, given.loan, given.then, said);
+        let mut result = entry.result();
+        self.follow(world, given.then, status, &mut result);
+        self.counts.completed += 1;
+        match given.then {
+            Then::Event => self.event_from_device(world, status, result[0]),
+            _ => self.show(world, given.submission, given.id, status, result),
+        }
+        Ok(true)
+    }
+
+    /// Copies the device's next entry in `queue`, if there is one. It stays there.
+    fn fetch_entry(&mut self, world: &impl World, queue: usize) -> Option<Entry> {
+        let completion = &self.queues[queue].completion;
+        completion.ring.as_ref()?;
+        let (at, expected) = completion.next();
+        let last = world.load_u32(memory::Iova::new(at.raw() + 12));
+        if Entry::phase_of(last) != expected {
+            return None;
+        }
+        let mut others = [0; 12];
+        world.load(at, &mut others);
+        self.counts.entry_bytes += u64::from(ENTRY_BYTES);
+        Some(Entry::new(last, &others))
+    }
+
+    /// The request that `entry` says is over, if it is one that the device has, of a queue that
+    /// completes here, and it can have fetched what it says it fetched.
+    fn check(&mut self, queue: usize, entry: &Entry) -> Result<Given, Lie> {
+        let id = entry.id();
+        let given = self.requests.find(id).ok_or(Lie::UnknownRequest { id })?;
+        let (submission, is_orphan) = (given.submission, given.is_orphan);
+        if given.completion != queue || submission != usize::from(entry.queue()) {
+            return Err(Lie::WrongQueue {
+                id,
+                queue: entry.queue(),
+            });
+        }
+        if !is_orphan {
+            let its = &mut self.queues[submission].submission;
+            if !its.fetched_to(entry.head()) {
+                return Err(Lie::ImpossibleHead {
+                    queue: entry.queue(),
+                    head: entry.head(),
+                });
+            }
+            its.prompt -= u32::from(given.is_prompt);
+            if self.marks.stalled >> submission & 1 != 0 {
+                self.marks.stalled &= !(1 << submission);
+                self.turns.join(submission);
+            }
+        }
+        let completion = &mut self.queues[queue].completion;
+        completion.awaited -= 1;
+        if completion.awaited == 0 {
+            self.marks.awaited &= !(1 << queue);
+        }
+        self.requests.end(id).ok_or(Lie::UnknownRequest { id })
+    }
+
+    /// Ends the loan. If the device says that it did what it was asked, what it wrote is copied
+    /// to the guest first: the bytes of the request and no more.
+    fn hand_out(
+        &mut self,
+        world: &mut impl World,
+        loan: Loan,
+        then: Then,
+        mut status: Status,
+    ) -> Status {
+        let Loan::FromDevice(lent) = loan else {
+            self.release(world, loan, None);
+            return status;
+        };
+        let bytes = lent.bytes();
+        let returned = lent.returned();
+        if status.is_success() {
+            let done = match then {
+                Then::Controller => self.hand_out_controller(world, &returned),
+                Then::Namespace { learnt } => self.hand_out_namespace(world, &returned, learnt),
+                _ => self.pools.from.hand_out(&returned, bytes, world),
+            };
+            match done {
+                Ok(()) => self.counts.bytes_out += u64::from(bytes),
+                Err(_) => status = Status::DATA_TRANSFER_ERROR,
+            }
+        }
+        self.pools.from.take_back(returned, world);
+        status
+    }
+
+    /// What follows from an answer, before the guest sees it.
+    fn follow(
+        &mut self,
+        world: &mut impl World,
+        then: Then,
+        status: Status,
+        result: &mut [u32; 2],
+    ) {
+        let is_success = status.is_success();
+        match then {
+            Then::Show | Then::Event | Then::Controller | Then::Namespace { .. } => {}
+            Then::QueueCount => result[0] = self.limits.cut_queue_count(result[0]),
+            Then::Unlearn(namespace) if is_success => self.unlearn(namespace),
+            Then::Unlearn(_) => {}
+            Then::CreateSubmission(queue) => self.submission_created(world, queue, is_success),
+            Then::CreateCompletion(queue) => self.completion_created(world, queue, is_success),
+            Then::DeleteSubmission(queue) => self.submission_deleted(world, queue, is_success),
+            Then::DeleteCompletion(queue) => self.completion_deleted(world, queue, is_success),
+        }
+    }
+}

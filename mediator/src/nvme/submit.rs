@@ -1,0 +1,201 @@
+//! The flow of a request: from the guest's queue to the device's.
+//!
+//! Fetch once, understand, lend pages for exactly its bytes, copy in what the device reads, and
+//! put it into the device's queue under an identifier of ours. What cannot go on stays where it
+//! is, in the guest's queue, and nobody gets in front of it.
+
+use bounce::{Lent, Window};
+use memory::Gpa;
+
+use super::Nvme;
+use super::lending::Short;
+use super::plan::{Extent, Pass, Plan};
+use super::requests::{Given, Loan};
+use super::spec::{Command, ENTRY_BYTES, Status};
+use crate::World;
+
+/// Requests of one queue in a row, while others wait.
+const ROUND: u32 = 16;
+
+/// How one step went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// A request was fetched.
+    Done,
+    /// There was none.
+    Empty,
+    /// It waits for room in a ring of this queue.
+    Stalled,
+    /// It waits for what all queues share.
+    Held,
+}
+
+impl Nvme<'_> {
+    /// Fetches requests of all queues in turn, as many as `budget` says.
+    pub(super) fn submit(&mut self, world: &mut impl World, budget: &mut u32) {
+        let mut in_a_row = 0;
+        while let Some(queue) = self.turns.first().filter(|_| *budget != 0) {
+            let step = self.submit_next(world, queue);
+            if step == Step::Held {
+                return;
+            }
+            *budget -= 1;
+            in_a_row += 1;
+            let is_over = step != Step::Done || !self.turns.contains(queue);
+            if is_over || in_a_row >= ROUND && self.turns.are_several() {
+                self.turns.remove(queue);
+                in_a_row = 0;
+            }
+            match step {
+                Step::Stalled => self.marks.stalled |= 1 << queue,
+                Step::Done if !is_over => self.turns.join(queue),
+                _ => {}
+            }
+        }
+    }
+
+    /// One request of `queue`.
+    fn submit_next(&mut self, world: &mut impl World, queue: usize) -> Step {
+        match self.submission(queue) {
+            None => return Step::Empty,
+            Some(submission) if submission.is_empty() => return Step::Empty,
+            Some(submission) if !submission.has_slot() => return Step::Stalled,
+            Some(_) => {}
+        }
+        let completion = self.queues[queue].submission.completion;
+        if !self.has_room(world, completion) {
+            return Step::Stalled;
+        }
+        if !self.requests.has_room() {
+            return self.hold(queue);
+        }
+        let Some(mut command) = self.fetch(world, queue) else {
+            self.fail();
+            return Step::Empty;
+        };
+        let plan = if queue == 0 {
+            self.plan_admin(world, &mut command)
+        } else {
+            self.plan_io(world, &command)
+        };
+        match plan {
+            Ok(Plan::Pass(pass)) => match self.lend(world, &command, &pass) {
+                Ok((loan, run)) => self.pass_on(world, queue, &command, pass, loan, run),
+                Err(Short::Pages) => return self.hold(queue),
+                Err(Short::Refused(status)) => self.answer(world, queue, &command, status, 0),
+            },
+            Ok(Plan::Answer(status, result)) => self.answer(world, queue, &command, status, result),
+            Ok(Plan::Keep) => self.queues[queue].submission.advance(),
+            Err(status) => self.answer(world, queue, &command, status, 0),
+        }
+        Step::Done
+    }
+
+    /// Copies the next request of `queue`, once. It stays there.
+    fn fetch(&mut self, world: &impl World, queue: usize) -> Option<Command> {
+        let mut bytes = [0; Command::BYTES as usize];
+        let at = self.queues[queue].submission.next();
+        world.read(at, &mut bytes).ok()?;
+        self.counts.entry_bytes += u64::from(Command::BYTES);
+        Some(Command::new(&bytes))
+    }
+
+    /// The next request of `queue` stays where it is.
+    fn hold(&mut self, queue: usize) -> Step {
+        let submission = &mut self.queues[queue].submission;
+        if !core::mem::replace(&mut submission.is_held, true) {
+            self.counts.held_back += 1;
+        }
+        Step::Held
+    }
+
+    /// Gives the request to the device, whose doorbell is rung later.
+    fn pass_on(
+        &mut self,
+        world: &mut impl World,
+        queue: usize,
+        command: &Command,
+        pass: Pass,
+        loan: Loan,
+        run: Option<Lent<Window>>,
+    ) {
+        let run_pointers = match (&run, &self.mapping) {
+            (Some(run), Some(mapping)) => Some(mapping.list.pointers(run, 0)),
+            _ => None,
+        };
+        let [prp1, prp2] = match (&loan, pass.extent) {
+            _ if run_pointers.is_some() => run_pointers.unwrap_or_default(),
+            (Loan::ToDevice(lent), _) => self.lists.readable(lent),
+            (Loan::FromDevice(lent), _) => self.lists.writable(lent),
+            (Loan::Nothing, Extent::Ring(at)) => [at.raw(), 0],
+            (Loan::Nothing, _) => [0, 0],
+        };
+        let submission = &mut self.queues[queue].submission;
+        let completion = submission.completion;
+        let given = Given {
+            submission: queue,
+            completion,
+            id: command.id(),
+            loan,
+            run,
+            then: pass.then,
+            is_prompt: pass.is_prompt,
+            is_orphan: false,
+        };
+        // Room was looked for before the request was fetched.
+        let id = self.requests.give(given);
+        submission.fill(world, &command.for_device(id, prp1, prp2));
+        submission.advance();
+        submission.prompt += u32::from(pass.is_prompt);
+        self.queues[completion].completion.awaited += 1;
+        self.marks.awaited |= 1 << completion;
+        self.marks.unrung |= 1 << queue;
+        self.counts.requests += 1;
+        self.counts.entry_bytes += u64::from(Command::BYTES);
+    }
+
+    /// Answers a request without the device.
+    fn answer(
+        &mut self,
+        world: &mut impl World,
+        queue: usize,
+        command: &Command,
+        status: Status,
+        result: u32,
+    ) {
+        self.queues[queue].submission.advance();
+        self.counts.answered += 1;
+        self.show(world, queue, command.id(), status, [result, 0]);
+    }
+
+    /// Shows the guest that its request `id` of `queue` is over.
+    pub(super) fn show(
+        &mut self,
+        world: &mut impl World,
+        queue: usize,
+        id: u16,
+        status: Status,
+        result: [u32; 2],
+    ) {
+        let submission = &self.queues[queue].submission;
+        let (head, index) = (submission.head, submission.completion);
+        let completion = &mut self.queues[index].completion;
+        let (at, phase) = completion.append();
+        let words = [result[0], result[1], (queue as u32) << 16 | head];
+        let mut bytes = [0; 12];
+        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        // The phase tag is in the last double word, and it is what the guest waits for.
+        let last = status.last_dword(id, phase).to_le_bytes();
+        let last_at = Gpa::new(at.raw() + 12);
+        let shown = world
+            .write(at, &bytes)
+            .and_then(|()| world.write(last_at, &last));
+        if shown.is_err() {
+            return self.fail();
+        }
+        self.marks.owed |= 1 << index;
+        self.counts.entry_bytes += u64::from(ENTRY_BYTES);
+    }
+}

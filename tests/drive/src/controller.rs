@@ -1,0 +1,442 @@
+//! The device's side: an NVMe controller behind its registers, over the pages it reaches.
+
+use std::collections::VecDeque;
+
+use bounce::rehearsal::Sides;
+use mediator::rehearsal::Device;
+use memory::Iova;
+
+use crate::dice::Dice;
+
+/// Queues of each kind that it has.
+const QUEUES: usize = 16;
+/// Blocks of each namespace.
+pub(crate) const BLOCKS: u64 = 256;
+/// Block sizes of the namespaces, as powers of two.
+pub(crate) const SHIFTS: [u8; 3] = [9, 12, 9];
+
+/// A queue as the device knows it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Queue {
+    pub(crate) is_there: bool,
+    pub(crate) base: u64,
+    pub(crate) entries: u32,
+    pub(crate) at: u32,
+    pub(crate) doorbell: u32,
+    pub(crate) phase: bool,
+    pub(crate) completion: usize,
+}
+
+impl Queue {
+    fn new(base: u64, entries: u32) -> Self {
+        Self {
+            is_there: true,
+            base,
+            entries,
+            phase: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// A command that it fetched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetched {
+    pub(crate) queue: usize,
+    pub(crate) words: [u32; 16],
+}
+
+impl Fetched {
+    pub(crate) fn id(&self) -> u32 {
+        self.words[0] >> 16
+    }
+
+    fn quad(&self, at: usize) -> u64 {
+        u64::from(self.words[at]) | u64::from(self.words[at + 1]) << 32
+    }
+}
+
+/// A completion, before it is posted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    pub(crate) result: u32,
+    pub(crate) head: u32,
+    pub(crate) queue: u32,
+    pub(crate) id: u32,
+    pub(crate) status: u32,
+}
+
+/// The controller.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    pub(crate) dice: Dice,
+    /// In how many acts it lies once; 0 is never.
+    pub(crate) lies_once_in: u64,
+    pub(crate) capabilities: u64,
+    configuration: u32,
+    is_ready: bool,
+    attributes: u32,
+    bases: [u64; 2],
+    pub(crate) submissions: [Queue; QUEUES],
+    pub(crate) completions: [Queue; QUEUES],
+    /// What it fetched and has not done.
+    pub(crate) work: VecDeque<Fetched>,
+    /// Requests for events.
+    events: VecDeque<Fetched>,
+    /// Identifiers that it completed.
+    pub(crate) over: Vec<u32>,
+    pub(crate) disks: Vec<Vec<u8>>,
+}
+
+impl Controller {
+    /// A controller that is honest.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let disks = SHIFTS
+            .iter()
+            .map(|shift| vec![0; (BLOCKS << shift) as usize]);
+        // 256 entries, and doorbells up to 16 bytes apart.
+        let stride = dice.roll(3);
+        Self {
+            disks: disks.collect(),
+            capabilities: 255 | 1 << 16 | 20 << 24 | stride << 32 | 1 << 37,
+            dice,
+            lies_once_in: 0,
+            configuration: 0,
+            is_ready: false,
+            attributes: 0,
+            bases: [0; 2],
+            submissions: [Queue::default(); QUEUES],
+            completions: [Queue::default(); QUEUES],
+            work: VecDeque::new(),
+            events: VecDeque::new(),
+            over: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_honest(&self) -> bool {
+        self.lies_once_in == 0
+    }
+
+    /// Whether this act is a lie.
+    pub(crate) fn lies(&mut self) -> bool {
+        self.lies_once_in != 0 && self.dice.one_in(self.lies_once_in)
+    }
+
+    /// Fetches what it was rung for, and does up to `most` commands, in any order.
+    pub(crate) fn act(&mut self, sides: &Sides, most: usize) {
+        if self.configuration & 1 == 0 {
+            return self.disable();
+        }
+        if self.lies() {
+            self.act_up(sides);
+        }
+        self.fetch(sides);
+        for _ in 0..most {
+            let index = self.dice.roll(self.work.len().max(1) as u64) as usize;
+            let Some(command) = self.work.remove(index) else {
+                break;
+            };
+            self.execute(sides, &command);
+        }
+        if !self.events.is_empty() && self.dice.one_in(20) {
+            let event = self.events.pop_front();
+            let result = 0x0102_0301;
+            event
+                .iter()
+                .for_each(|event| self.complete(sides, event, 0, result));
+        }
+    }
+
+    fn disable(&mut self) {
+        self.is_ready = false;
+        self.submissions.fill(Queue::default());
+        self.completions.fill(Queue::default());
+        self.work.clear();
+        self.events.clear();
+    }
+
+    fn enable(&mut self) {
+        self.disable();
+        let entries = |field: u32| (field & 0xfff) + 1;
+        self.submissions[0] = Queue::new(self.bases[0], entries(self.attributes));
+        self.completions[0] = Queue::new(self.bases[1], entries(self.attributes >> 16));
+        self.is_ready = true;
+    }
+
+    /// Bytes that it may read. An honest controller is not led astray.
+    fn read(&self, sides: &Sides, at: u64, to: &mut [u8]) {
+        let read = sides.device_reads(Iova::new(at), to);
+        assert!(read.is_ok() || !self.is_honest(), "led to read {read:?}");
+    }
+
+    pub(crate) fn write(&self, sides: &Sides, at: u64, from: &[u8]) {
+        let written = sides.device_writes(Iova::new(at), from);
+        assert!(
+            written.is_ok() || !self.is_honest(),
+            "led to write {written:?}"
+        );
+    }
+
+    fn fetch(&mut self, sides: &Sides) {
+        for queue in 0..QUEUES {
+            // A doorbell that it was rung wrongly leads round the ring once at most.
+            for _ in 0..self.submissions[queue].entries {
+                let from = self.submissions[queue];
+                if !from.is_there || from.at == from.doorbell {
+                    break;
+                }
+                let mut bytes = [0; 64];
+                self.read(sides, from.base + u64::from(from.at) * 64, &mut bytes);
+                let mut words = [0; 16];
+                for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+                    *word = u32::from_le_bytes(*bytes);
+                }
+                self.submissions[queue].at = (from.at + 1) % from.entries;
+                self.work.push_back(Fetched { queue, words });
+            }
+        }
+    }
+
+    fn execute(&mut self, sides: &Sides, command: &Fetched) {
+        if command.queue == 0 {
+            self.execute_admin(sides, command);
+        } else {
+            let status = self.execute_io(sides, command);
+            self.complete(sides, command, status, 0);
+        }
+    }
+
+    /// Section 3.2 of the NVM command set. Returns the status.
+    fn execute_io(&mut self, sides: &Sides, command: &Fetched) -> u32 {
+        const INVALID_NAMESPACE: u32 = 0x0b;
+        const OUT_OF_RANGE: u32 = 0x80;
+        let opcode = command.words[0] as u8;
+        let disk = command.words[1].wrapping_sub(1) as usize;
+        let Some(shift) = SHIFTS.get(disk) else {
+            return if opcode == 0 { 0 } else { INVALID_NAMESPACE };
+        };
+        let (first, count) = (command.quad(10), u64::from(command.words[12] & 0xffff) + 1);
+        let is_in_range = first < BLOCKS && count <= BLOCKS - first;
+        let place = (first.min(BLOCKS) << shift) as usize;
+        let bytes = (count << shift) as usize;
+        match opcode {
+            1 | 2 | 5 | 8 if !is_in_range => return OUT_OF_RANGE,
+            1 => {
+                let data = self.gather(sides, command, bytes);
+                self.disks[disk][place..place + bytes].copy_from_slice(&data);
+            }
+            2 => {
+                let data = self.disks[disk][place..place + bytes].to_vec();
+                self.scatter(sides, command, &data);
+            }
+            5 => drop(self.gather(sides, command, bytes)),
+            8 => self.disks[disk][place..place + bytes].fill(0),
+            9 => drop(self.gather(
+                sides,
+                command,
+                ((command.words[10] & 0xff) as usize + 1) * 16,
+            )),
+            _ => {}
+        }
+        0
+    }
+
+    fn execute_admin(&mut self, sides: &Sides, command: &Fetched) {
+        let [number, size] = [command.words[10] & 0xffff, command.words[10] >> 16];
+        let slot = number as usize % QUEUES;
+        let mut queue = Queue::new(command.quad(6), size + 1);
+        let mut result = 0;
+        match command.words[0] as u8 {
+            0x00 => {
+                self.submissions[slot].is_there = false;
+                // What it had of it is aborted, and not completed.
+                if !self.lies() {
+                    self.work.retain(|other| other.queue != slot);
+                }
+            }
+            0x01 => {
+                queue.completion = (command.words[11] >> 16) as usize % QUEUES;
+                self.submissions[slot] = queue;
+            }
+            0x02 => {
+                let dwords = command.words[11] << 16 | command.words[10] >> 16;
+                let data = vec![0x3c; (dwords as usize + 1) * 4];
+                self.scatter(sides, command, &data);
+            }
+            0x04 => self.completions[slot].is_there = false,
+            0x05 => self.completions[slot] = queue,
+            0x06 => {
+                let data = self.identify(command);
+                self.scatter(sides, command, &data);
+            }
+            0x09 => result = command.words[11],
+            0x0c => return self.events.push_back(*command),
+            _ => {}
+        }
+        self.complete(sides, command, 0, result);
+    }
+
+    fn identify(&mut self, command: &Fetched) -> Vec<u8> {
+        let mut data = vec![0; 4096];
+        let shift = SHIFTS.get(command.words[1].wrapping_sub(1) as usize);
+        match (command.words[10] as u8, shift) {
+            (0, Some(shift)) => {
+                data[..8].copy_from_slice(&BLOCKS.to_le_bytes());
+                data[8..16].copy_from_slice(&BLOCKS.to_le_bytes());
+                data[130] = *shift;
+            }
+            (1, _) => {
+                data[77] = 9;
+                data[516] = SHIFTS.len() as u8;
+            }
+            _ => {}
+        }
+        if self.lies() {
+            self.lie_about_itself(&mut data);
+        }
+        data
+    }
+
+    /// What `command`'s pages hold.
+    fn gather(&mut self, sides: &Sides, command: &Fetched, bytes: usize) -> Vec<u8> {
+        let mut data = vec![0; bytes];
+        for (at, piece) in self.pieces(sides, command, bytes) {
+            self.read(sides, at, &mut data[piece]);
+        }
+        data
+    }
+
+    /// Puts `data` where `command` says, unless that is a lie.
+    fn scatter(&mut self, sides: &Sides, command: &Fetched, data: &[u8]) {
+        let data = if self.lies() {
+            &data[..data.len() / 3]
+        } else {
+            data
+        };
+        for (at, piece) in self.pieces(sides, command, data.len()) {
+            self.write(sides, at, &data[piece]);
+        }
+    }
+
+    /// Where the bytes of `command` are, by its PRPs: section 4.1.1.
+    fn pieces(
+        &self,
+        sides: &Sides,
+        command: &Fetched,
+        bytes: usize,
+    ) -> Vec<(u64, std::ops::Range<usize>)> {
+        let (first, second) = (command.quad(6), command.quad(8));
+        let mut done = bytes.min(4096 - (first % 4096) as usize);
+        let mut pieces = vec![(first, 0..done)];
+        if done < bytes && bytes - done <= 4096 {
+            pieces.push((second, done..bytes));
+            return pieces;
+        }
+        let mut list = second;
+        while done < bytes {
+            let mut entry = [0; 8];
+            self.read(sides, list, &mut entry);
+            let entry = u64::from_le_bytes(entry);
+            if list % 4096 == 4088 && bytes - done > 4096 {
+                list = entry;
+                continue;
+            }
+            let end = bytes.min(done + 4096);
+            pieces.push((entry, done..end));
+            (done, list) = (end, list + 8);
+        }
+        pieces
+    }
+
+    /// Says that `command` is over.
+    fn complete(&mut self, sides: &Sides, command: &Fetched, status: u32, result: u32) {
+        let from = self.submissions[command.queue];
+        let completion = Completion {
+            result,
+            head: from.at,
+            queue: command.queue as u32,
+            id: command.id(),
+            status,
+        };
+        self.over.push(completion.id);
+        if self.lies() {
+            self.lie_about(sides, from.completion, completion);
+        } else {
+            self.post(sides, from.completion, completion);
+        }
+    }
+
+    pub(crate) fn post(&mut self, sides: &Sides, queue: usize, completion: Completion) {
+        let to = &mut self.completions[queue];
+        if !to.is_there {
+            return;
+        }
+        let (at, phase) = (to.base + u64::from(to.at) * 16, to.phase);
+        to.at = (to.at + 1) % to.entries;
+        to.phase ^= to.at == 0;
+        let last = completion.status << 17 | u32::from(phase) << 16 | completion.id;
+        let words = [
+            completion.result,
+            0,
+            completion.queue << 16 | completion.head,
+            last,
+        ];
+        for (index, word) in (0..).zip(words) {
+            self.write(sides, at + index * 4, &word.to_le_bytes());
+        }
+    }
+}
+
+impl Device for Controller {
+    fn load(&mut self, _: &Sides, offset: u32) -> u32 {
+        match offset {
+            0x00 => self.capabilities as u32,
+            0x04 => (self.capabilities >> 32) as u32,
+            0x08 => 0x0001_0400,
+            0x14 => self.configuration,
+            0x1c => {
+                let status = u32::from(self.is_ready);
+                if self.lies() {
+                    self.status_lie(status)
+                } else {
+                    status
+                }
+            }
+            _ => 0,
+        }
+    }
+
+    fn store(&mut self, _: &Sides, offset: u32, value: u32) {
+        let [submission, completion] = &mut self.bases;
+        let low = |base: u64| base >> 32 << 32 | u64::from(value);
+        let high = |base: u64| base & 0xffff_ffff | u64::from(value) << 32;
+        match offset {
+            0x14 => {
+                let was_enabled = core::mem::replace(&mut self.configuration, value) & 1 != 0;
+                match (was_enabled, value & 1 != 0) {
+                    (false, true) => self.enable(),
+                    // Now, or when it gets round to it.
+                    (true, false) if self.dice.one_in(2) => self.disable(),
+                    _ => {}
+                }
+            }
+            0x24 => self.attributes = value,
+            0x28 => *submission = low(*submission),
+            0x2c => *submission = high(*submission),
+            0x30 => *completion = low(*completion),
+            0x34 => *completion = high(*completion),
+            0x1000.. => {
+                let stride = 4 << (self.capabilities >> 32 & 0xf);
+                let index = ((offset - 0x1000) / stride) as usize;
+                let queues = if index.is_multiple_of(2) {
+                    &mut self.submissions
+                } else {
+                    &mut self.completions
+                };
+                queues[index / 2 % QUEUES].doorbell = value;
+            }
+            _ => {}
+        }
+    }
+}

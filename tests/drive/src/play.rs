@@ -1,0 +1,435 @@
+//! A play: two parties, the mediator between them, and what must hold after every act.
+
+use bounce::rehearsal::{Sides, Touch, most};
+use bounce::{Arena, Page, Part};
+use kit::SparseMemory;
+use mediator::nvme::{Namespace, Nvme, QueuePair, Request, Storage};
+use mediator::rehearsal::Stage;
+use mediator::{Looked, Mediator};
+use memory::{ByteRange, Gpa, PAGE_SIZE};
+
+use crate::controller::{Controller, SHIFTS};
+use crate::dice::Dice;
+use crate::driver::{Asked, Driver, Question, put};
+use crate::lies::scribble;
+use crate::memory_map::{self, CANARY, PAIRS};
+
+/// Who plays, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Parties {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Whether the device lies.
+    pub device_lies: bool,
+    /// Whether the driver means harm.
+    pub guest_harms: bool,
+}
+
+/// What came of a play: that it was one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tally {
+    /// Acts that were played.
+    pub acts: u64,
+    /// Answers that the guest got.
+    pub answers: u64,
+    /// Requests that the device was given.
+    pub given: u64,
+    /// Bytes of requests that were moved either way.
+    pub moved: u64,
+    /// Bytes that were compared with what they must be.
+    pub verified: u64,
+    /// How often a device was refused at once.
+    pub unfit: u64,
+    /// How often one was cut off.
+    pub cut_off: u64,
+    /// Requests that had to wait for pages.
+    pub held_back: u64,
+}
+
+impl core::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.acts += other.acts;
+        self.answers += other.answers;
+        self.given += other.given;
+        self.moved += other.moved;
+        self.verified += other.verified;
+        self.unfit += other.unfit;
+        self.cut_off += other.cut_off;
+        self.held_back += other.held_back;
+    }
+}
+
+/// Says which play it was that failed.
+struct TellWhenItFails(Parties);
+
+impl Drop for TellWhenItFails {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this was the play of {:?}", self.0);
+        }
+    }
+}
+
+/// A mediator, and both parties.
+#[derive(Debug)]
+pub struct Play<'a> {
+    parties: Parties,
+    pub(crate) dice: Dice,
+    pub(crate) stage: Stage<Controller>,
+    nvme: Nvme<'a>,
+    driver: Driver,
+    /// A hostile driver's tails.
+    pub(crate) tails: [u32; PAIRS],
+    /// What a hostile driver's rings still ask for, whenever it rings for old entries.
+    named: Vec<Asked>,
+    /// Bytes of requests that went either way.
+    moved: [u64; 2],
+    tally: Tally,
+}
+
+impl Play<'_> {
+    /// Plays `acts` acts.
+    ///
+    /// # Panics
+    /// If something does not hold that must.
+    pub fn run(parties: Parties, acts: u64) -> Tally {
+        let _told = TellWhenItFails(parties);
+        let mut dice = Dice::new(parties.seed);
+        let is_restless = dice.one_in(2);
+        // Bytes that change once they are read must be read once: nothing may have to wait.
+        let pages = if is_restless && !parties.guest_harms {
+            1024
+        } else {
+            dice.pick(&[32_u64, 48, 80, 512])
+        };
+        let arena = Arena::new(pages * PAGE_SIZE).expect("a size that arenas have");
+        let mut guest = SparseMemory::new();
+        for range in memory_map::memory() {
+            guest = guest.holding(range.start(), &vec![CANARY; range.len() as usize]);
+        }
+        let mut controller = Controller::new(dice.any());
+        if parties.device_lies {
+            controller.lies_once_in = dice.pick(&[3, 20, 100]);
+            if dice.one_in(4) {
+                controller.lie_about_registers();
+            }
+        }
+        let mut stage = Stage::new(Sides::new(arena, guest), controller);
+        if parties.device_lies && dice.one_in(4) {
+            let mut dice = dice.clone();
+            stage.sides.device_is_restless(dice.one_in(2));
+            stage.sides.meddle(move |sides| {
+                if dice.one_in(8) {
+                    scribble(sides, dice.any());
+                }
+            });
+        }
+        let mut requests: Vec<_> = (0..64).map(|_| Request::NEW).collect();
+        let mut queues: Vec<_> = (0..PAIRS).map(|_| QueuePair::NEW).collect();
+        let mut namespaces: Vec<_> = (0..4).map(|_| Namespace::NEW).collect();
+        let mut pages = vec![Page::NEW; (arena.bytes() / PAGE_SIZE) as usize];
+        let storage = Storage {
+            requests: &mut requests[..dice.pick(&[16, 64])],
+            queues: &mut queues,
+            namespaces: &mut namespaces,
+            pages: &mut pages,
+            scratch: &mut [0; PAGE_SIZE as usize],
+        };
+        let nvme = match Nvme::new(storage, arena, &mut stage) {
+            Ok(nvme) => nvme,
+            Err(why) => {
+                assert!(parties.device_lies, "{why}");
+                return Tally {
+                    acts: 1,
+                    unfit: 1,
+                    ..Tally::default()
+                };
+            }
+        };
+        let driver = Driver::new(dice.any(), nvme.longest_transfer());
+        let mut play = Play {
+            parties,
+            dice,
+            stage,
+            nvme,
+            driver,
+            tails: [0; PAIRS],
+            named: Vec::new(),
+            moved: [0; 2],
+            tally: Tally::default(),
+        };
+        play.stage.sides.touches();
+        play.stage.sides.guest_is_restless(is_restless);
+        play.enable();
+        for _ in 0..acts {
+            play.act();
+            play.tally.acts += 1;
+        }
+        play.end()
+    }
+
+    fn act(&mut self) {
+        if self.parties.guest_harms {
+            return match self.dice.roll(3) {
+                0 => self.device_acts(),
+                _ => self.harm(),
+            };
+        }
+        match self.dice.roll(40) {
+            0..8 => {
+                for _ in 0..1 + self.dice.roll(6) {
+                    self.driver.ask_disk(&self.stage.sides);
+                }
+            }
+            8..11 => self.driver.ask_admin(&self.stage.sides),
+            11..20 => self.ring(),
+            20..29 => self.device_acts(),
+            29..35 => self.look(),
+            35..38 => self.say_what_was_seen(),
+            38 => {
+                self.stage.is_masked ^= true;
+                self.call(|nvme, stage| {
+                    nvme.unmasked(stage, 0);
+                    Looked::Nothing
+                });
+            }
+            _ if self.dice.one_in(6) => self.reset(),
+            _ if self.dice.one_in(3) => self.use_buffers(),
+            _ => self.look(),
+        }
+    }
+
+    /// One call of the mediator, and then everything must hold.
+    pub(crate) fn call(
+        &mut self,
+        call: impl FnOnce(&mut Nvme<'_>, &mut Stage<Controller>) -> Looked,
+    ) {
+        let _ = call(&mut self.nvme, &mut self.stage);
+        self.nvme.check_conservation();
+        let touches = self.stage.sides.touches();
+        self.check_touches(&touches);
+        if !self.parties.guest_harms {
+            self.hear();
+        }
+        if self.stage.lie.is_some() {
+            // Whatever was under way is over, and nothing of it is written any more.
+            assert!(self.parties.device_lies, "cut off for {:?}", self.stage.lie);
+            self.driver.asked.clear();
+        }
+    }
+
+    /// "No guest byte outside the extents of a request that the guest made is ever written", and
+    /// none is read that is not a request's, a queue's or a list's.
+    fn check_touches(&mut self, touches: &[Touch]) {
+        for touch in touches {
+            match *touch {
+                Touch::CopiedIn(range, _) => {
+                    self.moved[0] += range.len();
+                    assert!(self.may_copy(range, false), "{touch:?}");
+                }
+                Touch::CopiedOut(_, range) => {
+                    self.moved[1] += range.len();
+                    assert!(self.may_copy(range, true), "{touch:?}");
+                }
+                Touch::Wrote(range) => {
+                    let is_reply = memory_map::rings().covers(&range) || self.is_in_buffers(range);
+                    self.moved[1] += if is_reply { 0 } else { range.len() };
+                    assert!(is_reply || self.may_copy(range, true), "{touch:?}");
+                }
+                Touch::Read(range) => assert!(self.may_read(range), "{touch:?}"),
+                Touch::Loaded(_) | Touch::Stored(_) | Touch::Scrubbed(_) => {}
+            }
+        }
+        if !self.parties.guest_harms {
+            let fetched = touches.iter().filter_map(Touch::fetched);
+            let fetched = fetched.filter(|range| !self.is_in_buffers(*range));
+            assert!(most(fetched) <= 1, "fetched twice: {touches:?}");
+        }
+    }
+
+    /// Whether the bytes are those of a request that is under way.
+    fn may_copy(&self, range: ByteRange<Gpa>, is_to_guest: bool) -> bool {
+        if self.parties.guest_harms && memory_map::wild().covers(&range) {
+            return true;
+        }
+        let mut asked = self.driver.asked.iter().chain(&self.named);
+        asked.any(|asked| asked.is_to_guest == is_to_guest && asked.covers(range))
+    }
+
+    fn may_read(&self, range: ByteRange<Gpa>) -> bool {
+        if self.parties.guest_harms {
+            return !memory_map::untouched().overlaps(&range);
+        }
+        let is_list = (0..memory_map::SLOTS).any(|slot| {
+            let [first, second] = memory_map::lists(slot);
+            first <= range.start().raw() && range.last().raw() < second + PAGE_SIZE
+        });
+        is_list || memory_map::rings().covers(&range) || self.is_in_buffers(range)
+    }
+
+    fn is_in_buffers(&self, range: ByteRange<Gpa>) -> bool {
+        let [first, second] = memory_map::doorbells();
+        first <= range.start().raw() && range.last().raw() < second + PAGE_SIZE
+    }
+
+    /// The driver finds what is in its completion queues.
+    fn hear(&mut self) {
+        while let Some(answer) = self.driver.next_answer(&self.stage.sides) {
+            self.tally.answers += 1;
+            let asked = self.driver.hear(&answer);
+            if !self.parties.device_lies {
+                self.driver.verify(&self.stage.sides, &asked, answer.status);
+            }
+        }
+    }
+
+    pub(crate) fn write(&mut self, offset: u32, value: u32) {
+        self.call(|nvme, stage| nvme.write(stage, offset, &value.to_le_bytes()));
+    }
+
+    pub(crate) fn read(&mut self, offset: u32) -> u32 {
+        let mut bytes = [0; 4];
+        self.call(|nvme, stage| {
+            nvme.read(stage, offset, &mut bytes);
+            Looked::Nothing
+        });
+        u32::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn look(&mut self) {
+        self.call(|nvme, stage| nvme.look(stage));
+    }
+
+    pub(crate) fn device_acts(&mut self) {
+        if self.stage.lie.is_none() {
+            let most = self.dice.roll(6) as usize;
+            self.stage
+                .act(|controller, sides| controller.act(sides, most));
+        }
+    }
+
+    pub(crate) fn program_queues(&mut self) {
+        self.write(0x24, 31 << 16 | 31);
+        self.write(0x28, memory_map::submission_ring(0) as u32);
+        self.write(0x2c, 0);
+        self.write(0x30, memory_map::completion_ring(0) as u32);
+        self.write(0x34, 0);
+    }
+
+    fn enable(&mut self) {
+        self.program_queues();
+        self.driver.begin(&self.stage.sides);
+        self.write(0x14, 0x0046_0001);
+        for disk in 0..SHIFTS.len() {
+            self.driver.ask_for_namespace(&self.stage.sides, disk);
+        }
+        self.tails = [0; PAIRS];
+        if self.parties.guest_harms {
+            self.tails[0] = self.driver.pairs[0].tail;
+            self.named.clone_from(&self.driver.asked);
+            self.ring();
+        }
+    }
+
+    /// Disables the controller, waits as long as one waits, and enables it again.
+    fn reset(&mut self) {
+        // From here on nothing is written for what was asked before.
+        self.driver.lose_all();
+        self.write(0x14, 0);
+        let is_disabled = (0..8).any(|_| {
+            self.device_acts();
+            self.read(0x1c) & 1 == 0
+        });
+        assert!(is_disabled || self.parties.device_lies);
+        self.enable();
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.driver.lose_all();
+        self.call(|nvme, stage| {
+            nvme.forget(stage);
+            Looked::Nothing
+        });
+        assert_eq!(self.nvme.in_flight(), 0);
+    }
+
+    /// Rings for everything that was put.
+    fn ring(&mut self) {
+        for queue in 0..PAIRS {
+            let tail = self.driver.pairs[queue].tail;
+            if !self.driver.pairs[queue].has_submission {
+                continue;
+            }
+            if self.driver.has_buffers && queue != 0 {
+                let at = memory_map::doorbells()[0] + 8 * queue as u64;
+                put(&self.stage.sides, at, &tail.to_le_bytes());
+            }
+            self.write(0x1000 + 8 * queue as u32, tail);
+        }
+    }
+
+    fn say_what_was_seen(&mut self) {
+        for queue in 0..PAIRS {
+            if !self.driver.pairs[queue].has_completion {
+                continue;
+            }
+            let seen = self.driver.pairs[queue].seen;
+            if self.driver.has_buffers && queue != 0 {
+                let at = memory_map::doorbells()[0] + 8 * queue as u64 + 4;
+                put(&self.stage.sides, at, &seen.to_le_bytes());
+            }
+            self.write(0x1004 + 8 * queue as u32, seen);
+        }
+    }
+
+    /// Everything is taken back, and nothing of the guest's is left where the device reads.
+    fn end(mut self) -> Tally {
+        if !self.parties.device_lies && !self.parties.guest_harms {
+            self.finish();
+        }
+        self.stage.sides.leave_alone();
+        self.stage.sides.device_is_restless(false);
+        self.forget();
+        let sides = &self.stage.sides;
+        let readable = sides.peek(sides.arena().readable());
+        let leaks = readable.windows(2).any(|pair| pair == [CANARY, CANARY]);
+        assert!(!leaks, "bytes of no request are where the device reads");
+        let data = sides.peek(sides.arena().part(Part::ToDevice));
+        assert!(
+            data.iter().all(|byte| *byte == 0),
+            "bytes of requests that are over"
+        );
+        let counts = self.nvme.counts();
+        if !self.parties.guest_harms {
+            assert_eq!([counts.bytes_in, counts.bytes_out], self.moved);
+        }
+        self.tally.held_back = counts.held_back;
+        self.tally.given = counts.requests;
+        self.tally.moved = self.moved.iter().sum();
+        self.tally.verified = self.driver.verified;
+        self.tally.cut_off = u64::from(self.stage.lie.is_some());
+        self.tally
+    }
+
+    /// With honest parties everything that was asked is answered.
+    fn finish(&mut self) {
+        self.stage.is_masked = false;
+        for _ in 0..200 {
+            self.ring();
+            self.device_acts();
+            self.look();
+            self.say_what_was_seen();
+        }
+        let left = self
+            .driver
+            .asked
+            .iter()
+            .find(|asked| asked.question != Question::Event);
+        assert!(left.is_none(), "never answered: {left:?}");
+    }
+
+    /// Doorbells in memory from now on.
+    fn use_buffers(&mut self) {
+        self.driver.use_buffers(&self.stage.sides);
+    }
+}
