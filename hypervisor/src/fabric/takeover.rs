@@ -26,7 +26,7 @@ use crate::devices;
 use crate::firmware::Unreached;
 use crate::machine::IoApics;
 use crate::mappings::{self, NestedMap};
-use crate::mediated::Pools;
+use crate::mediated::{self, Pools};
 use crate::nmis;
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
@@ -264,6 +264,7 @@ pub(crate) fn take_over(
     let table = Dmar::parse(dmar).map_err(Obstacle::Dmar)?;
     let place = frames.take_run((size_of::<Shared>() as u64).next_multiple_of(PAGE_SIZE))?;
     let own = needs.own.identity();
+    mediated::make_slots(&mut frames)?;
 
     let support = candidates
         .iter()

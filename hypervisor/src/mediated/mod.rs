@@ -11,8 +11,9 @@ mod world;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mediator::{Counts, Lie, Looked, Mediator};
-use memory::{ByteRange, Gpa, Hpa};
+use memory::{ByteRange, Gpa, Hpa, OutOfFrames};
 use pci::FunctionId;
+use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 use vtd::remap::Route;
 
@@ -21,6 +22,7 @@ use crate::cpu::area::Area;
 use crate::cpu::timer::Clock;
 use crate::fabric::Remapping;
 use crate::machine::Machine;
+use crate::own::OwnFrames;
 use crate::run;
 pub(crate) use engine::{Engine, Kind};
 pub(crate) use signal::Signals;
@@ -31,7 +33,7 @@ pub(crate) use world::Parts;
 /// Mediated devices at most.
 pub(crate) const MAX_DEVICES: usize = 16;
 
-static SLOTS: [Slot; MAX_DEVICES] = [const { Slot::empty() }; MAX_DEVICES];
+static SLOTS: Once<&'static [Slot]> = Once::new();
 
 /// A place for one device.
 pub(crate) struct Slot {
@@ -57,20 +59,27 @@ pub(crate) struct Device {
     pub(crate) store: Store,
 }
 
+/// Makes the places, of which there are none before.
+pub(crate) fn make_slots(frames: &mut OwnFrames) -> Result<(), OutOfFrames> {
+    let slots = frames.keep([const { Slot::empty() }; MAX_DEVICES])?;
+    SLOTS.call_once(|| slots);
+    Ok(())
+}
+
 /// All places.
 pub(crate) fn slots() -> &'static [Slot] {
-    &SLOTS
+    SLOTS.get().copied().unwrap_or_default()
 }
 
 /// The place whose device the guest reaches at `range`.
 pub(crate) fn at(range: ByteRange<Gpa>) -> Option<&'static Slot> {
-    SLOTS.iter().find(|slot| slot.is_at(range.start()))
+    slots().iter().find(|slot| slot.is_at(range.start()))
 }
 
 /// Asks every device what it has to say. Returns whether one had something.
 pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     let mut found = false;
-    for slot in SLOTS.iter().filter(|slot| slot.is_bound()) {
+    for slot in slots().iter().filter(|slot| slot.is_bound()) {
         let looked = slot.with(machine, |mut hand, engine| engine.look(&mut hand));
         found |= slot.note(looked.unwrap_or(Looked::Nothing), area);
     }
@@ -79,14 +88,14 @@ pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
 
 /// Whether a device had something to say since `moment`.
 pub(crate) fn was_looked_at_since(moment: u64) -> bool {
-    let mut bound = SLOTS.iter().filter(|slot| slot.is_bound());
+    let mut bound = slots().iter().filter(|slot| slot.is_bound());
     bound.any(|slot| slot.last.load(Ordering::Relaxed) > moment)
 }
 
 /// What was counted, of all devices together, and ticks spent on it.
 pub(crate) fn counts() -> (Counts, u64) {
     let mut all = (Counts::default(), 0);
-    for slot in &SLOTS {
+    for slot in slots() {
         if let Some(device) = slot.device.lock().as_ref() {
             all.0 += device.engine.counts();
             all.1 += slot.ticks.load(Ordering::Relaxed);
@@ -97,7 +106,7 @@ pub(crate) fn counts() -> (Counts, u64) {
 
 /// The last words: what each device's mediator counted.
 pub(crate) fn report() {
-    for slot in &SLOTS {
+    for slot in slots() {
         if let Some(device) = slot.device.lock().as_ref() {
             let ticks = slot.ticks.load(Ordering::Relaxed);
             let (at, kind) = (device.parts.at, device.engine.kind().name());
