@@ -2,7 +2,6 @@
 //!
 //! Tables and registers are spoilt from the bus, past the driver, one word at a time.
 
-use memory::Hpa;
 use vtd::domain::Access;
 use vtd::invalidate::Scope;
 use vtd::remap::Message;
