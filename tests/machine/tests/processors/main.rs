@@ -132,7 +132,10 @@ fn stock_kernel(name: &str, player: Player) {
     let Some(scene) = player.scene(name) else {
         return;
     };
-    let scene = scene.memory_mib(256).patience(Duration::from_secs(1200));
+    let scene = scene
+        .memory_mib(256)
+        .modules(&["msr"])
+        .patience(Duration::from_secs(1200));
     let outcome = scene.checks(CHECKS).play();
     held(name, &outcome, CHECKS);
     assert!(
