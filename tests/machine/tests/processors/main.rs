@@ -114,7 +114,6 @@ fn a_refused_entry_names_the_check_that_failed() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo xtask test --all a_stock_kernel_under"]
 fn a_stock_kernel_under_vmx_on_bochs_reaches_user_space_and_powers_off() {
     let name = "a_stock_kernel_under_vmx_on_bochs_reaches_user_space_and_powers_off";
     stock_kernel(name, Player::BochsVmx);
