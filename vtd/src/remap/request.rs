@@ -235,6 +235,14 @@ impl Destination {
         }
     }
 
+    /// The same, where hardware may choose one of the processors.
+    pub const fn hinted(self) -> Self {
+        Self {
+            is_hint: true,
+            ..self
+        }
+    }
+
     /// The number, physical or logical.
     pub const fn id(self) -> u32 {
         self.id
