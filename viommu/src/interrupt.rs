@@ -8,9 +8,7 @@ use memory::{Gpa, GuestMemory};
 use pci::Bdf;
 use vtd::remap::{Delivery, Destination, Route, Trigger};
 use vtd::spec::fault::Reason;
-use vtd::spec::interrupt::{
-    ADDRESS_PREFIX, RemappableAddress, RemappableRedirection, delivery,
-};
+use vtd::spec::interrupt::{ADDRESS_PREFIX, RemappableAddress, RemappableRedirection, delivery};
 use vtd::spec::irte::{IrteHigh, IrteLow, SIZE, svt};
 
 /// What a device or a pin asks for.

@@ -4,8 +4,7 @@
 //! refusal.
 
 use vtd::spec::dmar::{
-    FLAGS, HEADER, HOST_ADDRESS_WIDTH, SCOPE_HEADER, SIGNATURE, flags, scope,
-    structure,
+    FLAGS, HEADER, HOST_ADDRESS_WIDTH, SCOPE_HEADER, SIGNATURE, flags, scope, structure,
 };
 
 /// Bytes of a unit's structure before its scopes (section 8.3).
@@ -111,7 +110,9 @@ impl<'a> Table<'a> {
     fn push(&mut self, piece: &[u8]) -> Result<(), Full> {
         let end = self.len + piece.len();
         // A unit's length has 16 bits.
-        let end = Some(end).filter(|end| *end <= usize::from(u16::MAX)).ok_or(Full)?;
+        let end = Some(end)
+            .filter(|end| *end <= usize::from(u16::MAX))
+            .ok_or(Full)?;
         let place = self.bytes.get_mut(self.len..end).ok_or(Full)?;
         place.copy_from_slice(piece);
         self.len = end;

@@ -61,11 +61,7 @@ const fn loud(reason: Reason) -> End {
 }
 
 /// The context entry of `source`, in the tables from `root` on.
-pub(crate) fn context(
-    memory: &impl GuestMemory,
-    root: Gpa,
-    source: Bdf,
-) -> Result<Context, End> {
+pub(crate) fn context(memory: &impl GuestMemory, root: Gpa, source: Bdf) -> Result<Context, End> {
     let fetch = |table: Gpa, index: u8, reason| {
         let at = table.checked_add(u64::from(index) * ENTRY);
         let words = at.and_then(|at| Some((at, at.checked_add(8)?)));

@@ -16,6 +16,7 @@ mod remapping;
 mod reserved;
 mod space;
 mod takeover;
+mod virtual_unit;
 mod virtuals;
 
 use heapless::Vec;
@@ -210,6 +211,7 @@ impl Fabric {
             return;
         };
         self.adopt_messages(id, at);
+        self.translate_for(id, at);
         self.announce(id, at);
     }
 
