@@ -4,7 +4,7 @@
 //! device is taken in turn, so that what it had under way is over, before the guest reads that it is. The
 //! unit's own lock is the last one taken.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memory::{ByteRange, Gpa, Iova};
 use pci::{Address, Bdf};
@@ -14,6 +14,7 @@ use viommu::{Access, Message, Mode, Refused, Request, Unit, Width, Work};
 use vtd::remap::{Objection, Route};
 use vtd::spec::fault::Reason;
 
+use crate::console::say;
 use crate::cpu::apic;
 use crate::cpu::area::Area;
 use crate::fabric::Fabric;
@@ -36,6 +37,20 @@ pub(crate) struct Shared {
     unit: TicketMutex<Unit>,
     /// The queue was left in the middle.
     is_waiting: AtomicBool,
+    counts: Counts,
+}
+
+/// What was done, for the last words.
+#[derive(Debug)]
+struct Counts {
+    /// Exits for a register.
+    reads: AtomicU64,
+    writes: AtomicU64,
+    /// Times that translations were forgotten, and interrupt entries read again.
+    forgotten: AtomicU64,
+    interrupts: AtomicU64,
+    /// Accesses of devices that were refused.
+    refused: AtomicU64,
 }
 
 /// The guest sees a unit from now on, whose registers are the page at `registers` and of which `table`
@@ -47,6 +62,13 @@ pub(crate) fn show(registers: ByteRange<Gpa>, segment: u16, table: &'static [u8]
         table,
         unit: TicketMutex::new(Unit::new(width)),
         is_waiting: AtomicBool::new(false),
+        counts: Counts {
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+            interrupts: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        },
     });
 }
 
@@ -75,10 +97,31 @@ pub(crate) fn go_on(machine: &'static Machine, area: &Area) {
 /// A device was refused an access by the guest's tables: the guest reads of it.
 pub(crate) fn refuse(source: Bdf, at: Iova, access: Access, refused: Refused) {
     if let Some(shared) = there() {
+        count(&shared.counts.refused);
         let mut unit = shared.unit.lock();
         unit.refuse(source, at, access, refused);
         send(&mut unit);
     }
+}
+
+/// The last words: what the guest used the unit for.
+pub(crate) fn report() {
+    let Some(Shared { counts, .. }) = there() else {
+        return;
+    };
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    say!(
+        "@viommu reads={} writes={} forgotten={} interrupts={} refused={}",
+        of(&counts.reads),
+        of(&counts.writes),
+        of(&counts.forgotten),
+        of(&counts.interrupts),
+        of(&counts.refused)
+    );
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Shared {
@@ -99,6 +142,7 @@ impl Shared {
 
     /// Answers the guest's read.
     pub(crate) fn read(&self, offset: u32, to: &mut [u8]) {
+        count(&self.counts.reads);
         self.unit.lock().read(offset, to);
     }
 
@@ -107,6 +151,7 @@ impl Shared {
         let Some(fabric) = machine.fabric else {
             return;
         };
+        count(&self.counts.writes);
         let mut fabric = fabric.lock();
         self.unit.lock().write(offset, from);
         self.serve(machine, area, &mut fabric);
@@ -125,9 +170,13 @@ impl Shared {
                     mediated::each_translations(|known| known.switch(mode));
                 }
                 Some(Work::Forget(scope)) => {
+                    count(&self.counts.forgotten);
                     mediated::each_translations(|known| known.forget(scope));
                 }
-                Some(Work::Interrupts(entries)) => fabric.read_interrupts_again(entries),
+                Some(Work::Interrupts(entries)) => {
+                    count(&self.counts.interrupts);
+                    fabric.read_interrupts_again(entries);
+                }
                 None if has_more => {
                     self.is_waiting.store(true, Ordering::Release);
                     return run::call(area);

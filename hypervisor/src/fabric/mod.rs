@@ -156,6 +156,7 @@ impl Fabric {
         let _: Looked = self.take_faults();
         self.faults.report();
         mediated::report();
+        crate::virtual_unit::report();
         self.report_audit();
         say!("@invalidations count={}", self.remapping.queue_writes());
     }
