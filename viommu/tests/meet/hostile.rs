@@ -41,7 +41,7 @@ fn play(seed: u64) {
     let mut dice = Dice(seed * 2 + 1);
     let range = ByteRange::new(Gpa::new(0), PAGES << 12).unwrap();
     let memory = SparseMemory::new().with(range);
-    let mut unit = Unit::new(if seed % 2 == 0 {
+    let mut unit = Unit::new(if seed.is_multiple_of(2) {
         Width::Wide
     } else {
         Width::Narrow

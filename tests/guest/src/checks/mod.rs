@@ -99,6 +99,7 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("endure", 240, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),
+    on_request("meddle-untranslated", 60, meddle::untranslated::run),
     on_request("meddle-sizing", 30, meddle::sizing::run),
     on_request("meddle-bars", 90, meddle::placement::run),
     on_request("meddle-master", 60, meddle::mastering::run),
