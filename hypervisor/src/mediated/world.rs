@@ -177,12 +177,15 @@ impl Pages for Hand<'_> {
             return self.machine.is_memory(range.identity());
         };
         let mut known = known.borrow_mut();
-        // Somebody asks before anything is done: nobody is told of what may not be.
+        // Who asks is about to let the device write: what is not there for any access is told as that.
         pieces(range).all(|piece| {
             let (memory, at) = (Physical(self.machine), Iova::new(piece.start().raw()));
             let found = known
                 .translate(&memory, at, viommu::Access::Read)
                 .or_else(|_| known.translate(&memory, at, viommu::Access::Write));
+            let found = found.map_err(|refused| {
+                virtual_unit::refuse(known.source(), at, viommu::Access::Write, refused);
+            });
             let found = found.ok().and_then(|at| ByteRange::new(at, piece.len()));
             found.is_some_and(|found| self.machine.is_memory(found.identity()))
         })
