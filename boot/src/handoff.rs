@@ -217,7 +217,8 @@ pub struct Handoff {
     pub free: Span,
     /// Memory in `own` for the pages of untrusted devices: whole 2 MiB pages, or empty.
     pub pools: Span,
-    /// Where ACPI's root pointer (RSDP) lies.
+    /// Where ACPI's root pointer (RSDP) lies. At the start of a page, it is a copy, and the rest of the
+    /// page is the guest's, kept for tables and free.
     pub rsdp: u64,
     /// A page below 1 MiB in usable RAM, used only to start the other processors.
     pub trampoline: u64,

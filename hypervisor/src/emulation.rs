@@ -22,6 +22,7 @@ use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
 use crate::run::Runner;
+use crate::virtual_unit::{self, Shared};
 use crate::{command, hidden, io_apic, mediated, nmis};
 
 /// Offsets of the local APIC whose dropped writes have been reported.
@@ -98,6 +99,11 @@ enum Place {
         page: Gpa,
         offset: u32,
     },
+    /// A register of the unit that the guest sees.
+    Unit {
+        unit: &'static Shared,
+        offset: u32,
+    },
     Hidden,
     /// Where nothing is for the guest: all ones, and writes go nowhere.
     Nothing,
@@ -126,6 +132,9 @@ impl Emulated<'_> {
     }
 
     fn place(&self, range: ByteRange<Gpa>) -> Place {
+        if let Some((unit, offset)) = virtual_unit::at(range) {
+            return Place::Unit { unit, offset };
+        }
         if self.machine.hidden.iter().any(|own| range.overlaps(own)) {
             return Place::Hidden;
         }
@@ -160,6 +169,7 @@ impl Emulated<'_> {
             Place::Apic { offset } => {
                 to.copy_from_slice(&read_apic(offset).to_le_bytes()[..to.len()])
             }
+            Place::Unit { unit, offset } => unit.read(offset, to),
             Place::Hidden => {
                 hidden::report(self.area, range, Access::Read, *self.state.rip);
                 to.fill(0xff);
@@ -179,6 +189,7 @@ impl Emulated<'_> {
         match self.place(range) {
             Place::Memory => Physical(self.machine).write(range.start(), from)?,
             Place::Apic { offset } => self.write_apic(offset, from),
+            Place::Unit { unit, offset } => unit.write(self.machine, self.area, offset, from),
             Place::Hidden => hidden::report(self.area, range, Access::Write, *self.state.rip),
             Place::Nothing => {}
             Place::IoApic { page, offset } => io_apic::write_for_guest(page, offset, from),

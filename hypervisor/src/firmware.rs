@@ -147,12 +147,30 @@ pub(crate) fn dmar(
     Ok(Some(table.copy(&memory, copy)?.bytes()))
 }
 
-/// Takes the table of the remapping hardware away from the guest, to whom it does not belong.
-pub(crate) fn hide_dmar(handoff: &Handoff) -> Result<(), Refusal> {
+/// Takes the table of the remapping hardware away from the guest, to whom it does not belong, and
+/// shows it `table` instead, if there is one.
+pub(crate) fn replace_dmar(handoff: &Handoff, table: Option<&[u8]>) -> Result<(), Refusal> {
     let memory = Mapped;
     let rsdp = Rsdp::read(&memory, Gpa::new(handoff.rsdp))?;
-    acpi::hide(&memory, &rsdp, Signature::DMAR)?;
+    let place = table.zip(room_for_tables(handoff));
+    let Some((table, place)) = place else {
+        acpi::hide(&memory, &rsdp, Signature::DMAR)?;
+        return Ok(());
+    };
+    memory
+        .write(place.start(), table)
+        .map_err(|_| Refusal::Memory)?;
+    acpi::replace(&memory, &rsdp, Signature::DMAR, place.start().raw() as u32)?;
     Ok(())
+}
+
+/// Where the guest can be shown a table, if the loader kept a page for it.
+pub(crate) fn room_for_tables(handoff: &Handoff) -> Option<ByteRange<Gpa>> {
+    /// Behind the root pointer, which has 36 bytes.
+    const BEHIND: u64 = 64;
+    let page = Gpa::new(handoff.rsdp);
+    let range = ByteRange::new(page.checked_add(BEHIND)?, PAGE_SIZE - BEHIND)?;
+    (page.page_offset() == 0 && range.last().raw() < MAPPED).then_some(range)
 }
 
 /// All memory that the loader mapped. There is no guest yet: whoever wrote it is the firmware.
@@ -181,7 +199,7 @@ impl GuestMemory for Mapped {
             return Err(Hole(range));
         }
         for (index, byte) in from.iter().enumerate() {
-            // SAFETY: mapped one to one by the loader. Only ACPI tables are written (`hide_dmar`),
+            // SAFETY: mapped one to one by the loader. Only ACPI tables are written (`replace_dmar`),
             // which are the guest's and no object of ours.
             unsafe { (at.raw() as *mut u8).add(index).write_volatile(*byte) };
         }

@@ -32,6 +32,7 @@ mod power;
 mod refusal;
 mod run;
 mod svm;
+mod virtual_unit;
 mod vmx;
 
 use boot::handoff::{Handoff, Rehearsal};
@@ -139,7 +140,6 @@ fn take_over(
     };
     let (fabric, unused) = match confinement {
         Some(confinement) => {
-            firmware::hide_dmar(handoff)?;
             let needs = Needs {
                 handoff,
                 policy,
@@ -156,6 +156,7 @@ fn take_over(
                 pools: unsafe { Pools::new(handoff.pools.range()) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
+            firmware::replace_dmar(handoff, virtual_unit::there().map(|unit| unit.table()))?;
             let held = fabric.lock();
             held.describe();
             (Some(fabric), held.unused())

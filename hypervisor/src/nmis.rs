@@ -13,6 +13,7 @@ use crate::fabric::Looked;
 use crate::machine::Machine;
 use crate::mediated;
 use crate::run::{Runner, call};
+use crate::virtual_unit;
 
 /// Milliseconds within which an NMI that was sent has arrived.
 const UNDER_WAY: u32 = 10;
@@ -29,6 +30,7 @@ impl<B: Backend> Runner<B> {
         // The mark is taken with the NMI that it announces, not before: that NMI is still to come.
         let is_called = self.area.take_call();
         let is_device = mediated::look(self.machine, self.area);
+        virtual_unit::go_on(self.machine, self.area);
         let is_fault = self.area.index() == 0 && self.take_faults();
         let came = Came {
             count,

@@ -34,6 +34,12 @@ pub trait World: Pages {
         false
     }
 
+    /// Whether [`Self::map`] is worth a try: where the guest may take a page back at any time, nothing
+    /// is mapped and all is copied.
+    fn maps(&self) -> bool {
+        true
+    }
+
     /// The device reaches nothing at `range` any more, whole pages of its window, mapped or not:
     /// neither by its tables nor by what it or the unit remembers of them. Where that cannot be
     /// had in time, the device is cut off instead.

@@ -33,7 +33,7 @@ pub(super) struct Binding {
 }
 
 impl Binding {
-    fn slot(&self) -> &'static Slot {
+    pub(super) fn slot(&self) -> &'static Slot {
         &mediated::slots()[usize::from(self.place)]
     }
 }
@@ -112,6 +112,7 @@ impl Fabric {
                 at,
                 arena,
                 window,
+                translations: None,
                 domain,
                 memory: memory.start(),
                 registers: None,
@@ -318,7 +319,7 @@ impl Fabric {
         self.silence_messages(id);
     }
 
-    fn binding(&self, id: FunctionId) -> Option<Binding> {
+    pub(super) fn binding(&self, id: FunctionId) -> Option<Binding> {
         self.standings.get(id.index())?.as_ref()?.binding
     }
 

@@ -182,6 +182,7 @@ impl Fabric {
             self.messages_leave(at, function);
             if let Some(function) = function {
                 self.messages_follow(function, at);
+                self.translate_for(function, at);
             }
         }
     }

@@ -12,9 +12,10 @@ use pci::capabilities::InBar;
 use pci::mediation::Msi;
 use pci::msix::{self, ENTRY_BYTES, Entry, Region, Table, Written};
 use pci::{Address, ConfigSpace, FunctionId};
-use vtd::remap::{Block, Route};
+use viommu::{Entries, Request, handle_of};
+use vtd::remap::{Block, Objection, Route};
 
-use super::Fabric;
+use super::{Fabric, MAX_FUNCTIONS};
 use crate::console::say;
 use crate::limit::Once;
 use crate::own::OwnFrames;
@@ -240,15 +241,16 @@ impl Fabric {
         for number in 0..count {
             // The device replaces the low bits of the data by the number. PCI 3.0, 6.8.1.3.
             let data = msi.data & !(u32::from(count) - 1) | u32::from(number);
-            let route = match Route::of_message(msi.address, data) {
+            let route = match self.route_of(at, msi.address, data) {
                 Ok(route) => Some(route),
-                Err(objection) => {
+                Err(Blocked::Objection(objection)) => {
                     if REFUSED.is_new((at, 1)) {
                         say!("device {at}: MSI {number}: {objection}");
                         say!("@refused bdf={at} register=msi reason=\"{objection}\"");
                     }
                     None
                 }
+                Err(Blocked::ByGuest) => None,
             };
             let route = self.program_signal(id, number, route);
             if let Err(refusal) = self.remapping.route(at.segment, &block, number, route)
@@ -409,9 +411,10 @@ impl Fabric {
         let Some(at) = self.messages[id.index()].at else {
             return;
         };
-        let route = match Route::of_message(message.address, message.data) {
+        let route = match self.route_of(at, message.address, message.data) {
             Ok(route) => route,
-            Err(objection) => {
+            Err(Blocked::ByGuest) => return self.silence_vector(id, index),
+            Err(Blocked::Objection(objection)) => {
                 if REFUSED.is_new((at, 4)) {
                     say!("device {at}: MSI-X entry {index}: {objection}");
                     say!("@refused bdf={at} register=msix reason=\"{objection}\"");
@@ -457,6 +460,58 @@ impl Fabric {
                 }
             }
             _ => self.silence_vector(id, index),
+        }
+    }
+
+    /// What a message that the guest programmed into the device at `at` asks for.
+    fn route_of(&self, at: Address, address: u64, data: u32) -> Result<Route, Blocked> {
+        if let Some(unit) = self.virtual_unit_of(at) {
+            let request = Request::Message { address, data };
+            match unit.route(at, request, false) {
+                Ok(Some(route)) => return Ok(route),
+                Ok(None) => {}
+                Err(_) => return Err(Blocked::ByGuest),
+            }
+        }
+        Route::of_message(address, data).map_err(Blocked::Objection)
+    }
+
+    /// The guest changed some of its interrupt entries: what leads to them is translated again.
+    pub(super) fn translate_again(&mut self, entries: Entries) {
+        let ids = self.mediation.topology().functions().map(|(id, _)| id);
+        let ids: Vec<FunctionId, MAX_FUNCTIONS> = ids.collect();
+        for id in ids {
+            let at = self.messages[id.index()].at;
+            if at.is_none_or(|at| self.virtual_unit_of(at).is_none()) {
+                continue;
+            }
+            if let Some(msi) = self.mediation.msi(id).filter(|msi| msi.control.enable()) {
+                self.program_msi(id, msi);
+            }
+            let table = &self.messages[id.index()].msix;
+            let count = table.as_ref().map_or(0, |v| v.table.len() as u16);
+            for index in 0..count {
+                self.translate_vector_again(id, index, entries);
+            }
+        }
+    }
+
+    fn translate_vector_again(&mut self, id: FunctionId, index: u16, entries: Entries) {
+        let Some(vectors) = &mut self.messages[id.index()].msix else {
+            return;
+        };
+        let Some(message) = vectors.table.message(index) else {
+            return;
+        };
+        let (address, data) = (message.address, message.data);
+        let handle = handle_of(Request::Message { address, data });
+        if handle.map_or(entries != Entries::ALL, |handle| !entries.contain(handle)) {
+            return;
+        }
+        vectors.table.outdate(index);
+        let is_wanted = vectors.table.wanted(index).is_some();
+        if is_wanted && vectors.is_enabled && vectors.decoded.is_some() {
+            self.program_vector(id, index, message);
         }
     }
 
@@ -515,6 +570,14 @@ impl Fabric {
             }
         }
     }
+}
+
+/// Why a message leads nowhere.
+enum Blocked {
+    /// It is none that a device may send.
+    Objection(Objection),
+    /// The guest's own table does not let it.
+    ByGuest,
 }
 
 /// Whether the guest is stopped at a page.

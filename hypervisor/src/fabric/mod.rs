@@ -16,6 +16,7 @@ mod remapping;
 mod reserved;
 mod space;
 mod takeover;
+mod virtual_unit;
 mod virtuals;
 
 use heapless::Vec;
@@ -155,6 +156,7 @@ impl Fabric {
         let _: Looked = self.take_faults();
         self.faults.report();
         mediated::report();
+        crate::virtual_unit::report();
         self.report_audit();
         say!("@invalidations count={}", self.remapping.queue_writes());
     }
@@ -210,6 +212,7 @@ impl Fabric {
             return;
         };
         self.adopt_messages(id, at);
+        self.translate_for(id, at);
         self.announce(id, at);
     }
 

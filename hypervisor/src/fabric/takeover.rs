@@ -220,7 +220,7 @@ fn survey(
 }
 
 /// The buses behind bridges, as they are numbered now.
-fn bridges(topology: &Topology<MAX_FUNCTIONS>) -> impl Bridges {
+pub(super) fn bridges(topology: &Topology<MAX_FUNCTIONS>) -> impl Bridges {
     |at: Address| {
         let numbers = topology.function(topology.find(at)?)?.bridge?;
         (numbers.secondary() != 0).then(|| numbers.secondary()..=numbers.subordinate())
@@ -339,7 +339,15 @@ pub(crate) fn take_over(
         place.write(fabric);
         &*place
     };
-    shared.lock().begin(candidates, own, &needs.io_apics)?;
+    let first = candidates
+        .first()
+        .map(|(segment, range, _)| (*segment, *range));
+    let mut held = shared.lock();
+    held.begin(candidates, own, &needs.io_apics)?;
+    if let Some((segment, registers)) = first {
+        held.show_unit(segment, registers.identity(), is_wide, needs.handoff);
+    }
+    drop(held);
     Ok(shared)
 }
 

@@ -15,6 +15,7 @@ use memory::{ByteRange, Gpa, Hpa, OutOfFrames};
 use pci::FunctionId;
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
+use viommu::Translations;
 use vtd::remap::Route;
 
 use crate::console::say;
@@ -84,6 +85,18 @@ pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
         found |= slot.note(looked.unwrap_or(Looked::Nothing), area);
     }
     found
+}
+
+/// Does something with what each device knows of the guest's tables. Whatever a device had under way is
+/// over then.
+pub(crate) fn each_translations(mut act: impl FnMut(&mut Translations)) {
+    for slot in slots().iter().filter(|slot| slot.is_bound()) {
+        let mut held = slot.lock();
+        let parts = held.as_mut().map(|device| &mut device.parts);
+        if let Some(known) = parts.and_then(|parts| parts.translations.as_mut()) {
+            act(known.get_mut());
+        }
+    }
 }
 
 /// Whether a device had something to say since `moment`.

@@ -3,12 +3,14 @@
 // UNSAFETY: reads and writes a device's registers and pages at physical addresses.
 #![expect(unsafe_code)]
 
+use core::cell::RefCell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use bounce::{Arena, Pages};
 use mediator::{Lie, Notice, Reach, World};
 use memory::{ByteRange, Gpa, GuestMemory, Hole, Hpa, Iova, PAGE_SIZE};
 use pci::Address;
+use viommu::Translations;
 use vtd::domain::Access;
 
 use super::signal::Signals;
@@ -18,6 +20,7 @@ use crate::fabric::Remapping;
 use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
+use crate::virtual_unit;
 
 /// What was told of devices: each sentence once.
 static TOLD: Once<(Address, Notice), 64> = Once::new();
@@ -30,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) arena: Arena,
     /// Where it finds whole pages of the guest's, for the time of a request.
     pub(crate) window: Option<ByteRange<Iova>>,
+    /// What is known of its addresses, where the guest sees a unit in front of it.
+    pub(crate) translations: Option<RefCell<Translations>>,
     /// The domain it is in.
     pub(crate) domain: u8,
     /// Where its pages are.
@@ -67,6 +72,51 @@ impl Hand<'_> {
         Some(self.place(ByteRange::new(at, len as u64)?))
     }
 
+    /// What is known of the device's addresses, where they are translated.
+    fn translations(&self) -> Option<&RefCell<Translations>> {
+        let known = self.parts.translations.as_ref()?;
+        known.borrow().are_asked().then_some(known)
+    }
+
+    /// Finds in the guest's memory what the device calls `range`, and does something with each piece,
+    /// which begins so many bytes into the range. What the guest's tables refuse is told to the guest,
+    /// and nothing was done then.
+    fn each_piece(
+        &self,
+        range: ByteRange<Gpa>,
+        access: viommu::Access,
+        mut act: impl FnMut(ByteRange<Gpa>, u64),
+    ) -> Result<(), Hole> {
+        let Some(known) = self.translations() else {
+            return match self.machine.is_memory(range.identity()) {
+                true => {
+                    act(range, 0);
+                    Ok(())
+                }
+                false => Err(Hole(range)),
+            };
+        };
+        let mut known = known.borrow_mut();
+        let mut find = |piece: ByteRange<Gpa>| {
+            let at = Iova::new(piece.start().raw());
+            let found = known.translate(&Physical(self.machine), at, access);
+            let found = found.map_err(|refused| {
+                virtual_unit::refuse(known.source(), at, access, refused);
+            });
+            let found = found.ok().and_then(|at| ByteRange::new(at, piece.len()));
+            found.filter(|found| self.machine.is_memory(found.identity()))
+        };
+        let is_several = range.start().raw() / PAGE_SIZE != range.last().raw() / PAGE_SIZE;
+        if is_several && pieces(range).any(|piece| find(piece).is_none()) {
+            return Err(Hole(range));
+        }
+        for piece in pieces(range) {
+            let found = find(piece).ok_or(Hole(range))?;
+            act(found, piece.start().raw() - range.start().raw());
+        }
+        Ok(())
+    }
+
     /// A whole page of the guest's memory.
     fn guests(&self, page: Gpa) -> Option<Hpa> {
         let range = ByteRange::new(page, PAGE_SIZE)?;
@@ -89,40 +139,77 @@ impl Hand<'_> {
 
 impl GuestMemory for Hand<'_> {
     fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
-        Physical(self.machine).read(at, to)
+        let memory = Physical(self.machine);
+        let range = ByteRange::new(at, to.len() as u64).filter(|_| self.translations().is_some());
+        let Some(range) = range else {
+            return memory.read(at, to);
+        };
+        let mut whole = Ok(());
+        self.each_piece(range, viommu::Access::Read, |piece, into| {
+            let end = (into + piece.len()) as usize;
+            if let Some(to) = to.get_mut(into as usize..end) {
+                whole = whole.and(memory.read(piece.start(), to));
+            }
+        })?;
+        whole
     }
 
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
-        Physical(self.machine).write(at, from)
+        let memory = Physical(self.machine);
+        let range = ByteRange::new(at, from.len() as u64).filter(|_| self.translations().is_some());
+        let Some(range) = range else {
+            return memory.write(at, from);
+        };
+        let mut whole = Ok(());
+        self.each_piece(range, viommu::Access::Write, |piece, into| {
+            let end = (into + piece.len()) as usize;
+            if let Some(from) = from.get(into as usize..end) {
+                whole = whole.and(memory.write(piece.start(), from));
+            }
+        })?;
+        whole
     }
 }
 
 impl Pages for Hand<'_> {
     fn is_memory(&self, range: ByteRange<Gpa>) -> bool {
-        self.machine.is_memory(range.identity())
+        let Some(known) = self.translations() else {
+            return self.machine.is_memory(range.identity());
+        };
+        let mut known = known.borrow_mut();
+        // Who asks is about to let the device write: what is not there for any access is told as that.
+        pieces(range).all(|piece| {
+            let (memory, at) = (Physical(self.machine), Iova::new(piece.start().raw()));
+            let found = known
+                .translate(&memory, at, viommu::Access::Read)
+                .or_else(|_| known.translate(&memory, at, viommu::Access::Write));
+            let found = found.map_err(|refused| {
+                virtual_unit::refuse(known.source(), at, viommu::Access::Write, refused);
+            });
+            let found = found.ok().and_then(|at| ByteRange::new(at, piece.len()));
+            found.is_some_and(|found| self.machine.is_memory(found.identity()))
+        })
     }
 
     fn copy_in(&mut self, from: ByteRange<Gpa>, to: Iova) -> Result<(), Hole> {
-        if !self.is_memory(from) {
-            return Err(Hole(from));
-        }
-        if let Some(to) = self.place_of(to, from.len() as usize) {
-            // SAFETY: the guest's RAM and the device's pages, which are no Rust objects and, as
-            // Bouncer's own memory is not the guest's, do not overlap.
-            unsafe { copy::copy(from.start().raw(), to, from.len()) };
-        }
-        Ok(())
+        let to = self.place_of(to, from.len() as usize);
+        self.each_piece(from, viommu::Access::Read, |piece, into| {
+            if let Some(to) = to {
+                // SAFETY: the guest's RAM and the device's pages, which are no Rust objects and, as
+                // Bouncer's own memory is not the guest's, do not overlap.
+                unsafe { copy::copy(piece.start().raw(), to + into, piece.len()) };
+            }
+        })
     }
 
     fn copy_out(&mut self, from: Iova, to: ByteRange<Gpa>) -> Result<(), Hole> {
-        if !self.is_memory(to) {
-            return Err(Hole(to));
-        }
-        if let Some(from) = self.place_of(from, to.len() as usize) {
-            // SAFETY: as for `copy_in`.
-            unsafe { copy::copy(from, to.start().raw(), to.len()) };
-        }
-        Ok(())
+        let from = self.place_of(from, to.len() as usize);
+        self.each_piece(to, viommu::Access::Write, |piece, into| {
+            if let Some(from) = from {
+                // SAFETY: as for `copy_in`.
+                unsafe { copy::copy(from + into, piece.start().raw(), piece.len()) };
+            }
+        })
     }
 
     fn load(&self, at: Iova, to: &mut [u8]) {
@@ -184,6 +271,10 @@ impl World for Hand<'_> {
         u32::from(self.parts.vectors).min(Signals::MOST)
     }
 
+    fn maps(&self) -> bool {
+        self.translations().is_none()
+    }
+
     fn map(&mut self, at: Iova, page: Reach) -> bool {
         let (access, from) = match page {
             Reach::ReadGuest(page) => (Access::Read, self.guests(page)),
@@ -225,4 +316,14 @@ impl World for Hand<'_> {
     fn cut_off(&mut self, lie: Lie) {
         self.parts.lie.get_or_insert(lie);
     }
+}
+
+/// The parts of `range` in each page.
+fn pieces(range: ByteRange<Gpa>) -> impl Iterator<Item = ByteRange<Gpa>> {
+    let (first, last) = (range.start().raw(), range.last().raw());
+    (first / PAGE_SIZE..=last / PAGE_SIZE).filter_map(move |page| {
+        let start = (page * PAGE_SIZE).max(first);
+        let last = (page * PAGE_SIZE + (PAGE_SIZE - 1)).min(last);
+        ByteRange::inclusive(Gpa::new(start), Gpa::new(last))
+    })
 }

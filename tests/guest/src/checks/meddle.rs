@@ -29,5 +29,6 @@ pub(super) mod sizing;
 mod stretch;
 pub(super) mod tables;
 mod truth;
+pub(super) mod untranslated;
 mod vitals;
 pub(super) mod windows;

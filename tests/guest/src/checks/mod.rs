@@ -9,6 +9,7 @@ mod disk;
 mod endure;
 pub(crate) mod fork;
 mod fpu;
+mod groups;
 mod hash;
 mod hidden;
 mod hotplug;
@@ -94,9 +95,11 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("net", 120, net::run),
     on_request("net-exchanges", 120, net::exchanges),
     on_request("virtual-functions", 120, virtual_functions::run),
+    on_request("iommu-groups", 30, groups::run),
     on_request("endure", 240, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),
+    on_request("meddle-untranslated", 60, meddle::untranslated::run),
     on_request("meddle-sizing", 30, meddle::sizing::run),
     on_request("meddle-bars", 90, meddle::placement::run),
     on_request("meddle-master", 60, meddle::mastering::run),

@@ -17,6 +17,7 @@ const POLICY: &str = r#"
 version = 1
 default = "trusted"
 bounce-memory = "64KiB"
+viommu = false
 
 [[device]]
 name = "foe on the root bus"
