@@ -28,6 +28,7 @@ mod mapping;
 mod plan;
 mod prp;
 mod queues;
+mod quiet;
 mod registers;
 mod requests;
 mod spec;
@@ -45,6 +46,7 @@ pub use self::limits::Unfit;
 use self::lists::Lists;
 use self::mapping::Mapping;
 use self::queues::Turns;
+use self::quiet::Quiet;
 use self::registers::Registers;
 use self::requests::{Loan, Requests};
 use crate::{Counts, Looked, Mediator, World};
@@ -92,6 +94,7 @@ pub struct Nvme<'a> {
     buffers: Option<Buffers>,
     events: Events,
     turns: Turns,
+    quiet: Quiet,
     marks: Marks,
     counts: Counts,
     refused: admin::Refused,
@@ -166,6 +169,7 @@ impl<'a> Nvme<'a> {
             buffers: None,
             events: Events::NEW,
             turns: Turns::NEW,
+            quiet: Quiet::NONE,
             marks: Marks::default(),
             counts: Counts::default(),
             refused: admin::Refused::NEW,
@@ -219,7 +223,7 @@ impl<'a> Nvme<'a> {
             let all = mapping.pool.pages();
             assert_eq!(mapping.pool.free_pages() + lent, all, "its window");
         }
-        let mut queues_from = self.pools.queues_from.free_pages();
+        let mut queues_from = self.pools.queues_from.free_pages() + self.quiet.pages();
         for pair in self.queues.iter() {
             queues_to += pair.submission.ring.as_ref().map_or(0, Lent::pages);
             queues_from += pair.completion.ring.as_ref().map_or(0, Lent::pages);
@@ -237,6 +241,7 @@ impl<'a> Nvme<'a> {
         while self.registers.is_on() {
             self.poll_buffers(world);
             self.submit(world, &mut budget);
+            self.keep_heard(world);
             self.ring(world);
             self.raise(world);
             // Whoever submits from here on rings, or was seen.

@@ -151,9 +151,11 @@ impl Nvme<'_> {
                 let found = self.requests.find(*known_as);
                 found.is_some_and(|given| given.then != Then::Event)
             });
+        let through = known_as.and_then(|known_as| self.requests.find(known_as));
+        let through = through.map_or(0, |given| given.through);
         match known_as {
             Some(known_as) => {
-                let dword = u32::from(known_as) << 16 | u32::from(queue);
+                let dword = u32::from(known_as) << 16 | through as u32;
                 command.set_dword(10, dword);
                 Plan::pass(Extent::Nothing)
             }
