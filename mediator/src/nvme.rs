@@ -179,6 +179,11 @@ impl<'a> Nvme<'a> {
         Ok(this)
     }
 
+    /// From now on the guest is not offered doorbells in memory.
+    pub fn withhold_buffers(&mut self) {
+        self.limits.has_buffers = false;
+    }
+
     /// Bytes of one request at most.
     pub fn longest_transfer(&self) -> u32 {
         self.limits.transfer
@@ -270,11 +275,21 @@ impl<'a> Pools<'a> {
 
 impl Mediator for Nvme<'_> {
     fn read(&mut self, world: &mut impl World, offset: u32, to: &mut [u8]) {
+        if !world.is_announced() {
+            let _ = self.look(world);
+        }
         self.read_registers(world, offset, to);
     }
 
     fn write(&mut self, world: &mut impl World, offset: u32, from: &[u8]) -> Looked {
-        self.write_registers(world, offset, from)
+        let looked = self.write_registers(world, offset, from);
+        if world.is_announced() || looked == Looked::More {
+            return looked;
+        }
+        match self.look(world) {
+            Looked::Nothing => looked,
+            more => more,
+        }
     }
 
     fn look(&mut self, world: &mut impl World) -> Looked {

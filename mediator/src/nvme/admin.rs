@@ -57,7 +57,9 @@ impl Nvme<'_> {
             admin::READ_FEATURES => self.plan_read_features(command)?,
             admin::ABORT => self.plan_abort(command),
             admin::EVENT_REQUEST => self.plan_event_request(command)?,
-            admin::DOORBELL_BUFFERS => self.plan_buffers(world, command)?,
+            admin::DOORBELL_BUFFERS if self.limits.has_buffers => {
+                self.plan_buffers(world, command)?
+            }
             admin::LOG_PAGE => {
                 // Number of Dwords is counted from 0: dword 11, 15:0, and dword 10, 31:16.
                 let dwords = command.dword(11) << 16 | command.dword(10) >> 16;

@@ -121,14 +121,16 @@ impl Nvme<'_> {
             }
             // Reads and writes that the device has are soon over, and then we look: until then the
             // guest need not ring for each. Requests that may take seconds do not count.
-            let unrung = (submission.prompt / 2).clamp(1, MOST_UNRUNG) - 1;
+            let is_announced = world.is_announced();
+            let prompt = if is_announced { submission.prompt } else { 0 };
+            let unrung = (prompt / 2).clamp(1, MOST_UNRUNG) - 1;
             let wanted = submission.ahead(unrung);
             let doorbell = Doorbell::Submission(queue);
             if buffers.want(world, doorbell, wanted).is_err() {
                 self.fail();
                 return false;
             }
-            if submission.prompt < 2 {
+            if prompt < 2 {
                 armed |= 1 << queue;
             }
         }

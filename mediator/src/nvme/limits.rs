@@ -29,6 +29,8 @@ pub(super) struct Limits {
     pub(super) queues: u32,
     /// Whether a pair of queues may be ours besides.
     pub(super) has_quiet: bool,
+    /// Whether the guest is offered doorbells in memory.
+    pub(super) has_buffers: bool,
     /// Entries of a queue that the guest may create.
     pub(super) entries: u32,
     /// Pages of the device's ring of a submission queue at most.
@@ -147,6 +149,7 @@ impl Limits {
             version,
             queues: queues - u32::from(has_quiet),
             has_quiet,
+            has_buffers: true,
             entries,
             submission_pages: submission / queues,
             // One is for the pair's.

@@ -156,7 +156,13 @@ impl Nvme<'_> {
 
     /// The queue through which a request of `queue` goes to the device, one that nothing of the guest's
     /// is lent for in place.
-    pub(super) fn choose(&mut self, queue: usize, command: &Command, pass: &Pass) -> usize {
+    pub(super) fn choose(
+        &mut self,
+        world: &impl World,
+        queue: usize,
+        command: &Command,
+        pass: &Pass,
+    ) -> usize {
         let Some(quiet) = self.quiet.number.filter(|_| pass.is_prompt) else {
             return queue;
         };
@@ -169,8 +175,12 @@ impl Nvme<'_> {
         // The block that may be asked for has to fit its page.
         let fits = namespace.is_some_and(|namespace| namespace.has_blocks_of(PAGE_SIZE as u32));
         let in_a_row = (its.prompt / SHARE).min(MOST);
-        let is_quiet =
-            is_ready && is_heard && fits && its.prompt > its.quiet && its.in_a_row + 1 < in_a_row;
+        let is_quiet = is_ready
+            && is_heard
+            && world.is_announced()
+            && fits
+            && its.prompt > its.quiet
+            && its.in_a_row + 1 < in_a_row;
         let its = &mut self.queues[queue].submission;
         if !is_quiet {
             its.in_a_row = 0;

@@ -131,7 +131,7 @@ impl Nvme<'_> {
             (Loan::Nothing, _) => [0, 0],
         };
         let through = match run {
-            None => self.choose(queue, command, &pass),
+            None => self.choose(world, queue, command, &pass),
             // Nothing of the guest's is lent for longer than the guest waits.
             Some(_) => queue,
         };
