@@ -5,7 +5,7 @@
 //! them together, [`table`] and [`chart`] show them.
 
 mod chart;
-mod measured;
+pub(crate) mod measured;
 mod results;
 mod setting;
 mod table;
