@@ -11,6 +11,14 @@ use rustix::fs::{Access, access};
 pub enum Accelerator {
     /// QEMU's translator: any host, slow, offers SVM to the guest.
     Tcg,
+    /// The same, the processors taking turns in one thread: slower, and exact.
+    ///
+    /// In threads of their own they race. FXRSTOR, XRSTOR, FNINIT and FNCLEX on any processor rewrite a
+    /// word of the first processor's state, unlocked (seen in QEMU 7.2 and 10.0: its IGNNE# flag), and
+    /// SVM keeps in the same word whether nested paging is on. Where a hundred thousand exits meet as
+    /// many restored registers, the first processor now and then runs its guest without nested paging,
+    /// or its host with it.
+    TcgInTurns,
     /// The host's own hypervisor: fast, needs nested virtualisation for Bouncer.
     Kvm,
 }
@@ -21,6 +29,7 @@ impl Accelerator {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcg => "tcg",
+            Self::TcgInTurns => "tcg,thread=single",
             Self::Kvm => "kvm",
         }
     }

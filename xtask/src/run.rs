@@ -95,6 +95,8 @@ enum Player {
 enum Accel {
     /// QEMU's translator, anywhere
     Tcg,
+    /// The same, processors taking turns: without a race of QEMU's that nested paging can lose
+    TcgInTurns,
     /// The host's hypervisor, nested
     Kvm,
     /// KVM if it can nest here, else TCG
@@ -251,6 +253,7 @@ impl Options {
 fn choose(accel: Accel, host: Host) -> Result<Accelerator, Stop> {
     match (accel, host.offers_kvm()) {
         (Accel::Tcg, _) => Ok(Accelerator::Tcg),
+        (Accel::TcgInTurns, _) => Ok(Accelerator::TcgInTurns),
         (Accel::Kvm, Ok(extension)) => {
             say(&format!("using KVM, which hands {extension} on"));
             Ok(Accelerator::Kvm)
@@ -324,6 +327,10 @@ mod tests {
         assert_eq!(choose(Accel::Auto, NO_DEVICE), Ok(Accelerator::Tcg));
         assert_eq!(choose(Accel::Auto, ALONE), Ok(Accelerator::Tcg));
         assert_eq!(choose(Accel::Tcg, NESTS), Ok(Accelerator::Tcg));
+        assert_eq!(
+            choose(Accel::TcgInTurns, NESTS),
+            Ok(Accelerator::TcgInTurns)
+        );
     }
 
     #[test]

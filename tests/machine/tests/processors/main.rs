@@ -114,25 +114,28 @@ fn a_refused_entry_names_the_check_that_failed() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo xtask test --all a_stock_kernel_under"]
 fn a_stock_kernel_under_vmx_on_bochs_reaches_user_space_and_powers_off() {
     let name = "a_stock_kernel_under_vmx_on_bochs_reaches_user_space_and_powers_off";
-    stock_kernel(name, Player::BochsVmx);
+    stock_kernel(name, Player::BochsVmx, "");
 }
 
 #[test]
-#[ignore = "takes minutes: cargo xtask test --all a_stock_kernel_under"]
 fn a_stock_kernel_under_svm_on_bochs_reaches_user_space_and_powers_off() {
     let name = "a_stock_kernel_under_svm_on_bochs_reaches_user_space_and_powers_off";
-    stock_kernel(name, Player::BochsSvm);
+    // Linux waits by MWAITX where there is such an instruction; in Bochs 2.7 a guest never wakes from it.
+    stock_kernel(name, Player::BochsSvm, "clearcpuid=mwaitx");
 }
 
-fn stock_kernel(name: &str, player: Player) {
+fn stock_kernel(name: &str, player: Player, words: &str) {
     const CHECKS: &[&str] = &["detect", "hash", "msr"];
     let Some(scene) = player.scene(name) else {
         return;
     };
-    let scene = scene.memory_mib(256).patience(Duration::from_secs(1200));
+    let scene = scene
+        .memory_mib(256)
+        .modules(&["msr"])
+        .append(words)
+        .patience(Duration::from_secs(1200));
     let outcome = scene.checks(CHECKS).play();
     held(name, &outcome, CHECKS);
     assert!(
