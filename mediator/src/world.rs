@@ -27,6 +27,12 @@ pub trait World: Pages {
         2048
     }
 
+    /// Whether interrupts of the device make somebody call [`Mediator::look`]. Where the guest programmed
+    /// none, nobody hears of completions before it touches a register.
+    fn is_announced(&self) -> bool {
+        true
+    }
+
     /// Lets the device reach `page` at `at`, a page of its window, until it is unmapped. `false`
     /// if that is not the guest's memory, or there is no window.
     fn map(&mut self, at: Iova, page: Reach) -> bool {

@@ -132,6 +132,7 @@ pub(crate) enum Id {
     Trust,
     Pool,
     WholePages,
+    ShadowDoorbells,
     Mediator,
     Fallback,
     Group,
@@ -239,6 +240,15 @@ const KEYS: &[Key] = &[
         default: Omitted::Value(r#""copy""#),
         meaning: "Whether pages that a request covers from end to end are copied too, or mapped for the \
                   request and revoked before it is shown complete.",
+    },
+    Key {
+        id: Id::ShadowDoorbells,
+        table: Table::Device,
+        name: "shadow-doorbells",
+        takes: Takes::Boolean,
+        default: Omitted::Value("true"),
+        meaning: "Whether a drive's driver is offered doorbells in its own memory, by which it seldom needs to \
+                  leave the guest.",
     },
     Key {
         id: Id::Mediator,

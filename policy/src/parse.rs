@@ -121,6 +121,7 @@ impl<'t> Parser<'t> {
             Id::Trust => rule.trust = given.word()?,
             Id::Pool => rule.pool = given.size()?,
             Id::WholePages => rule.whole_pages = given.word()?,
+            Id::ShadowDoorbells => rule.shadow_doorbells = given.boolean()?,
             Id::Mediator => rule.mediator = given.word()?,
             Id::Fallback => rule.fallback = given.word()?,
             Id::Group => rule.group = Some(given.name()?),

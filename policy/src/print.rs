@@ -29,6 +29,7 @@ impl fmt::Display for Rule {
         writeln!(f, "trust = \"{}\"", self.trust)?;
         writeln!(f, "pool = \"{}\"", self.pool)?;
         writeln!(f, "whole-pages = \"{}\"", self.whole_pages)?;
+        writeln!(f, "shadow-doorbells = {}", self.shadow_doorbells)?;
         writeln!(f, "mediator = \"{}\"", self.mediator)?;
         writeln!(f, "fallback = \"{}\"", self.fallback)?;
         if let Some(group) = self.group() {

@@ -105,6 +105,7 @@ pub struct Rule {
     pub(crate) trust: Trust,
     pub(crate) pool: PoolSize,
     pub(crate) whole_pages: WholePages,
+    pub(crate) shadow_doorbells: bool,
     pub(crate) mediator: Mediators,
     pub(crate) fallback: Fallback,
     pub(crate) group: Option<String<MAX_NAME, u8>>,
@@ -135,6 +136,11 @@ impl Rule {
     /// What becomes of pages that a request covers from end to end.
     pub fn whole_pages(&self) -> WholePages {
         self.whole_pages
+    }
+
+    /// Whether its driver is offered doorbells in memory.
+    pub fn offers_shadow_doorbells(&self) -> bool {
+        self.shadow_doorbells
     }
 
     /// Who may mediate it.
@@ -170,6 +176,7 @@ impl Default for Rule {
             trust: Trust::Untrusted,
             pool: PoolSize::DEFAULT,
             whole_pages: WholePages::Copy,
+            shadow_doorbells: true,
             mediator: Mediators::Auto,
             fallback: Fallback::Deny,
             group: None,

@@ -19,6 +19,8 @@ pub struct Verdict<'p> {
     pub pool: PoolSize,
     /// What becomes of pages that one of its requests covers from end to end.
     pub whole_pages: WholePages,
+    /// Whether its driver is offered doorbells in memory.
+    pub shadow_doorbells: bool,
     /// Who may mediate it.
     pub mediator: Mediators,
     /// How many faults are too many, and what follows.
@@ -57,6 +59,7 @@ impl Verdict<'_> {
                     WholePages::Copy => WholePages::Copy,
                     WholePages::Map => self.whole_pages,
                 },
+                shadow_doorbells: self.shadow_doorbells && other.shadow_doorbells,
                 mediator: match other.mediator {
                     Mediators::None => Mediators::None,
                     Mediators::Auto | Mediators::Edu => self.mediator,
@@ -124,6 +127,7 @@ impl Policy {
             fallback: rule.fallback,
             pool: rule.pool,
             whole_pages: rule.whole_pages,
+            shadow_doorbells: rule.shadow_doorbells,
             mediator: rule.mediator,
             storm: rule.storm,
             group: rule.group(),
@@ -138,6 +142,7 @@ impl Policy {
             fallback: Fallback::Deny,
             pool: PoolSize::DEFAULT,
             whole_pages: WholePages::Copy,
+            shadow_doorbells: true,
             mediator: Mediators::Auto,
             storm: Storm::default(),
             group: None,

@@ -209,6 +209,22 @@ fn devices_the_hardware_cannot_tell_apart_get_the_stricter_verdict() {
 }
 
 #[test]
+fn doorbells_in_memory_are_offered_unless_the_rule_says_no() {
+    let policy = policy(
+        "version = 1\n[[device]]\nmatch = { path = '0000:00:02.0' }\nshadow-doorbells = false\n\
+         [[device]]\nmatch = { path = '0000:00:03.0' }\n",
+    );
+    let [without, with] = [[hop(2, 0)], [hop(3, 0)]];
+    let verdict = |hops| policy.verdict(&network(hops));
+    assert!(!verdict(&without).shadow_doorbells && verdict(&with).shadow_doorbells);
+    assert!(
+        !verdict(&with)
+            .shared_with(verdict(&without))
+            .shadow_doorbells
+    );
+}
+
+#[test]
 fn a_group_is_told_with_the_verdict() {
     let policy =
         policy("version = 1\n[[device]]\nmatch = { path = '0000:00:02.0' }\ngroup = 'dock'");

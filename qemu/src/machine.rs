@@ -90,6 +90,8 @@ pub struct Machine {
     /// Raw images (qcow2 if the name ends so), each an NVMe drive behind a root port of its own: drive `n` behind
     /// port 00:`10+n`.0 (hexadecimal), serial number `bouncer<n>`.
     pub drives: Vec<PathBuf>,
+    /// Requests that a drive does in a second at most, one after the other; none is as many as it can.
+    pub drive_rate: Option<u32>,
     /// How virtual time passes.
     pub clock: Clock,
     /// A socket on which another program may speak QMP. The session has its own in any case.
@@ -114,6 +116,7 @@ impl Machine {
             iommu: Some(Iommu::default()),
             boot,
             drives: Vec::new(),
+            drive_rate: None,
             clock: Clock::Host,
             qmp: None,
             qtest: Qtest::Off,
@@ -234,10 +237,13 @@ impl Machine {
             } else {
                 "raw"
             };
+            let rate = self.drive_rate;
+            let rate =
+                rate.map_or_else(String::new, |rate| format!(",throttling.iops-total={rate}"));
             line.option(
                 "-drive",
                 format!(
-                    "if=none,id=drive{index},format={format},file={}",
+                    "if=none,id=drive{index},format={format}{rate},file={}",
                     escaped(image)
                 ),
             );
@@ -401,6 +407,14 @@ mod tests {
         );
         with.iommu = None;
         assert!(!command_line(&with).contains("intel-iommu"));
+    }
+
+    #[test]
+    fn a_drive_may_be_as_slow_as_is_asked() {
+        let mut slow = machine(NEW).drive("/d/a.img");
+        slow.drive_rate = Some(500);
+        let line = command_line(&slow);
+        assert!(line.contains("format=raw,throttling.iops-total=500,file=/d/a.img"));
     }
 
     #[test]

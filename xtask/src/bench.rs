@@ -5,7 +5,7 @@
 //! them together, [`table`] and [`chart`] show them.
 
 mod chart;
-mod measured;
+pub(crate) mod measured;
 mod results;
 mod setting;
 mod table;
@@ -55,6 +55,10 @@ pub(crate) struct Options {
     /// A round with one nanosecond of the guest's time per instruction, too
     #[arg(long)]
     icount: bool,
+
+    /// Requests that the drive does in a second at most, so that it is slower than the guest; none is as many as it can
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    drive_rate: Option<u32>,
 
     /// Processors of the guest
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -218,6 +222,7 @@ struct Preparation {
     drive: PathBuf,
     external_port: PathBuf,
     processors: u32,
+    drive_rate: Option<u32>,
 }
 
 impl Preparation {
@@ -243,6 +248,7 @@ impl Preparation {
             drive,
             external_port,
             processors: options.smp,
+            drive_rate: options.drive_rate,
         })
     }
 
@@ -252,6 +258,9 @@ impl Preparation {
         tell("kernel", self.kernel.release.clone());
         let processors = format!("{}, {MEMORY_MIB} MiB", self.processors);
         tell("processors", processors);
+        if let Some(rate) = self.drive_rate {
+            tell("drive", format!("{rate} requests a second at most"));
+        }
         tell("rounds", options.rounds.to_string());
         tell("requests", format!("{} of small blocks", options.requests));
     }
@@ -335,6 +344,7 @@ impl Preparation {
             .vcpus(self.processors)
             .memory_mib(MEMORY_MIB)
             .drive(&self.drive);
+        machine.drive_rate = self.drive_rate;
         if setting.is_external {
             let table = format!("file={}", self.external_port.display());
             machine = machine.arguments(["-acpitable", &table]);

@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod check;
+mod demo;
 mod display;
 mod image;
 mod policy;
@@ -43,6 +44,8 @@ enum Command {
     Test(test::Options),
     /// Measures the same drive under every arrangement: no IOMMU, Linux's, Bouncer's
     Bench(Box<bench::Options>),
+    /// Shows an untrusted drive at work and an attack on its guest, with Bouncer and without
+    Demo(demo::Options),
     /// Formatting, lints, documentation, host tests, dependency rules
     Check,
     /// Builds a disc that boots Bouncer and a Linux guest
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Demo(options) => demo::run(&options),
         Command::Check => check::run().map(drop),
         Command::Image(options) => image::run(&options),
         Command::Policy(command) => policy::run(&command),
@@ -91,7 +95,7 @@ mod tests {
             error.kind(),
             clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         );
-        for command in ["run", "test", "bench", "check", "image", "setup"] {
+        for command in ["run", "test", "bench", "demo", "check", "image", "setup"] {
             assert!(error.to_string().contains(command), "{command}");
         }
     }

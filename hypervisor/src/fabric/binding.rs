@@ -119,6 +119,7 @@ impl Fabric {
                 tables: self.message_tables(id),
                 signals: Signals::NONE,
                 vectors: self.vectors(id),
+                has_shadow_doorbells: verdict.shadow_doorbells,
                 lie: None,
                 is_cut_off: false,
             },

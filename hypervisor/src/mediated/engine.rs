@@ -100,6 +100,9 @@ unsafe fn wake_nvme(store: Store, hand: &mut Hand<'_>) -> Option<Engine> {
     let storage = unsafe { store.nvme(&arena) };
     match Nvme::new(storage, arena, hand) {
         Ok(mut nvme) => {
+            if !hand.parts.has_shadow_doorbells {
+                nvme.withhold_buffers();
+            }
             // SAFETY: as the caller says.
             if let Some((window, pages)) = hand.parts.window.zip(unsafe { store.window() })
                 && !nvme.map_whole_pages(window, pages, hand)

@@ -48,6 +48,11 @@ impl Signals {
         self.change(vector, |signal| signal.is_masked = is_masked)
     }
 
+    /// Whether the guest programmed any.
+    pub(crate) fn are_any(&self) -> bool {
+        self.0.iter().any(|signal| signal.route.is_some())
+    }
+
     /// Raises `vector`. Returns whether the guest lets it.
     pub(crate) fn raise(&self, vector: u16) -> bool {
         let signal = self.0.get(usize::from(vector)).filter(|s| !s.is_masked);

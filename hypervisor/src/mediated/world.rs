@@ -44,6 +44,8 @@ pub(crate) struct Parts {
     pub(crate) signals: Signals,
     /// Interrupts that the guest may program.
     pub(crate) vectors: u16,
+    /// Whether the guest is offered doorbells in memory.
+    pub(crate) has_shadow_doorbells: bool,
     /// Parts of the register window that are the fabric's: from, and up to.
     pub(crate) tables: [Option<(u32, u32)>; 2],
     /// What it claimed that cannot be.
@@ -273,6 +275,10 @@ impl World for Hand<'_> {
 
     fn maps(&self) -> bool {
         self.translations().is_none()
+    }
+
+    fn is_announced(&self) -> bool {
+        self.parts.signals.are_any()
     }
 
     fn map(&mut self, at: Iova, page: Reach) -> bool {

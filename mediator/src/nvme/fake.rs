@@ -68,6 +68,8 @@ pub(super) struct Fake {
     pub(super) is_gone: bool,
     pub(super) raised: Vec<u16>,
     pub(super) is_masked: bool,
+    /// Whether the guest has no interrupt of the device's.
+    pub(super) is_mute: bool,
     pub(super) notices: Vec<Notice>,
     pub(super) lie: Option<Lie>,
     /// Accesses of doorbells of the device.
@@ -101,6 +103,7 @@ impl Fake {
             is_gone: false,
             raised: Vec::new(),
             is_masked: false,
+            is_mute: false,
             notices: Vec::new(),
             lie: None,
             rung: 0,
@@ -474,6 +477,11 @@ impl World for Fake {
     fn unmap(&mut self, range: ByteRange<Iova>) {
         assert!(window().covers(&range) && range.is_page_aligned());
         self.mapped.retain(|at, _| !range.contains(Iova::new(*at)));
+    }
+
+    #[inline(never)]
+    fn is_announced(&self) -> bool {
+        !self.is_mute
     }
 
     #[inline(never)]

@@ -212,6 +212,13 @@ impl Driver {
         self.asked.last_mut()
     }
 
+    /// Asks for as many queues as it will use, and more.
+    pub(crate) fn ask_for_queues(&mut self, sides: &Sides) {
+        let mut words = [0; 16];
+        (words[0], words[10], words[11]) = (0x09, 7, 0x007f_007f);
+        self.put(sides, 0, words, Question::Other);
+    }
+
     /// Asks something of the controller.
     pub(crate) fn ask_admin(&mut self, sides: &Sides) {
         let mut words = [0; 16];
@@ -642,6 +649,16 @@ pub(crate) fn put(sides: &Sides, at: u64, bytes: &[u8]) {
         .guest()
         .write(Gpa::new(at), bytes)
         .expect("the guest's own memory");
+}
+
+/// The double word at `at`.
+pub(crate) fn get(sides: &Sides, at: u64) -> u32 {
+    let mut bytes = [0; 4];
+    sides
+        .guest()
+        .read(Gpa::new(at), &mut bytes)
+        .expect("the guest's own memory");
+    u32::from_le_bytes(bytes)
 }
 
 fn clear(sides: &Sides, page: u64) {

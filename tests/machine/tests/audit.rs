@@ -29,6 +29,20 @@ match = { path = "0000:00:10.0/00.0" }
 trust = "untrusted"
 pool = "16MiB"
 "#;
+/// The same, and whole pages of requests are lent in place.
+const MAPPED: &str = r#"
+version = 1
+default = "trusted"
+
+[[device]]
+name = "drive"
+match = { path = "0000:00:10.0/00.0" }
+trust = "untrusted"
+pool = "16MiB"
+whole-pages = "map"
+"#;
+/// Requests of which most pages are whole ones.
+const LOAD: &str = "bouncer.load=write:131072:8:1500,read:131072:8:1500";
 /// The slot of the port that the first drive is behind.
 const SLOT: u16 = 0x10;
 /// MiB of the drive, seconds of its work, and how often the machine is stopped meanwhile.
@@ -120,6 +134,54 @@ fn an_untrusted_drive_reaches_pages_of_bouncers_own_only() {
     let outcome = scene.end(session);
     assert!(seen.iter().all(|bytes| *bytes > 0), "{seen:?}");
     held(name, &outcome, &["nvme-subpage"]);
+    assert_eq!(faults(&outcome), 0, "{outcome}");
+}
+
+#[test]
+fn a_drive_that_maps_reaches_no_page_that_a_request_covers_in_part() {
+    let name = "a_drive_that_maps_reaches_no_page_that_a_request_covers_in_part";
+    let scene = scene(name, MAPPED);
+    let mut session = scene.begin_mediated("drive");
+    let (canary, _) = canary(&mut session);
+    let own = audit::own_memory(&session);
+    let drive = Requester::behind_port(&mut session, SLOT);
+    let file = scene.file("memory");
+    let _ = audit::at_random(&mut session, STOPS, APART, |session| {
+        let reach = audit::reach(session, drive);
+        assert_eq!(audit::objections(&reach, own), [""; 0]);
+        let holding = audit::holding(session, &reach, canary, &file);
+        assert_eq!(holding, [0_u64; 0], "a canary within the drive's reach");
+    });
+    held(name, &scene.end(session), &["nvme-subpage"]);
+}
+
+#[test]
+fn a_drive_that_maps_reaches_pages_of_the_guests_in_one_direction_and_for_a_while() {
+    let name = "a_drive_that_maps_reaches_pages_of_the_guests_in_one_direction_and_for_a_while";
+    let scene = Scene::bouncer(name).policy(MAPPED).drive(DRIVE).tools();
+    let scene = scene.append(LOAD).processors(2).checks(&["nvme-load"]);
+    let mut session = scene.begin_mediated("drive");
+    let _ = session.wait_for(Port::Guest, "data load.drive", PATIENCE);
+    let (own, own_bytes) = audit::own_memory(&session);
+    let drive = Requester::behind_port(&mut session, SLOT);
+    let seen = audit::at_random(&mut session, 2 * STOPS, APART, |session| {
+        let Reach::Pages(pages) = audit::reach(session, drive) else {
+            panic!("the drive has pages of its own")
+        };
+        let both = pages
+            .iter()
+            .find(|page| page.is_readable && page.is_writable);
+        assert_eq!(both, None, "for both directions");
+        let is_own = |page: &&audit::Page| (own..own + own_bytes).contains(&page.address);
+        pages.len() - pages.iter().filter(is_own).count()
+    });
+    loud::tell(
+        name,
+        &format!("pages of the guest's within reach: {seen:?}"),
+    );
+    let outcome = scene.end(session);
+    held(name, &outcome, &["nvme-load"]);
+    assert!(seen.iter().any(|pages| *pages > 0), "never lent: {seen:?}");
     assert_eq!(faults(&outcome), 0, "{outcome}");
 }
 

@@ -23,6 +23,17 @@ match = { path = "0000:00:10.0/00.0" }
 trust = "untrusted"
 pool = "16MiB"
 "#;
+/// The same, and its driver has to ring each doorbell.
+const RINGING: &str = r#"
+version = 1
+default = "trusted"
+
+[[device]]
+name = "drive"
+match = { path = "0000:00:10.0/00.0" }
+trust = "untrusted"
+shadow-doorbells = false
+"#;
 const RULE: &str = "drive";
 /// Less than the checks do unless told: an emulated machine is slow.
 const SMALL: &str = "bouncer.files=48 bouncer.fio=8 bouncer.seconds=3";
@@ -128,6 +139,14 @@ fn an_untrusted_drive_does_all_that_is_asked() {
     let name = "an_untrusted_drive_does_all_that_is_asked";
     let scene = plain(Scene::bouncer(name).policy(UNTRUSTED));
     holds_mediated(name, &scene.processors(4), PLAIN);
+}
+
+#[test]
+fn an_untrusted_drive_works_without_doorbells_in_memory() {
+    let name = "an_untrusted_drive_works_without_doorbells_in_memory";
+    let scene = Scene::bouncer(name).policy(RINGING).append(SMALL);
+    let scene = scene.drive(DRIVE).processors(2);
+    holds_mediated(name, &scene.checks(&["nvme-subpage"]), &["nvme-subpage"]);
 }
 
 #[test]

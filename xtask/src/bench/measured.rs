@@ -129,7 +129,7 @@ impl Told {
 
 /// The numbers of `@invalidations` and of each device's last `@bounce` line, summed over devices. Keys that nobody knows
 /// are kept; values that are no numbers are not.
-fn totals(lines: &[String]) -> BTreeMap<String, u64> {
+pub(crate) fn totals(lines: &[String]) -> BTreeMap<String, u64> {
     let mut last: BTreeMap<&str, Vec<(&str, u64)>> = BTreeMap::new();
     for line in lines {
         let mut words = line.split_whitespace();

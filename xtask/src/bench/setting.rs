@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_policies_of_this_version_are_valid() {
-        for name in ["trusted", "copy", "map"] {
+        for name in ["trusted", "copy", "map", "copy-mmio", "map-mmio"] {
             let text = by_name(name).unwrap().policy.unwrap().text();
             assert!(policy::Policy::parse(text.as_bytes()).is_ok(), "{text}");
         }

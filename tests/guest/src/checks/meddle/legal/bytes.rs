@@ -38,8 +38,9 @@ pub(in super::super::super) fn bytes(figures: &mut Figures) -> Verdict {
         let wrong = (0..PAGE).find(|place| found[*place] != expected[*place]);
         ensure!(
             wrong.is_none(),
-            "{function}: {count} bytes from {at:#x} to {into:#x}: the byte at {wrong:#x?} is not as it \
-             should be"
+            "{function}: {count} bytes from {at:#x} to {into:#x}: the byte at {:#x} is not as it \
+             should be",
+            wrong.unwrap_or_default()
         );
         ensure!(from.bytes() == source, "{function}: the source changed");
         moved += count;
