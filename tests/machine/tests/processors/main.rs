@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use iced_x86::code_asm::*;
 use machine::Scene;
-use machine::judge::{held, stayed, stopped_as};
-use machine::loud::skip;
+use machine::judge::{figures, held, stayed, stopped_as};
+use machine::loud::{self, skip};
 use program::{Assembled, Program};
 use qemu::{Bochs, Ended, Payload, Verdict};
 
@@ -127,7 +127,7 @@ fn a_stock_kernel_under_svm_on_bochs_reaches_user_space_and_powers_off() {
 }
 
 fn stock_kernel(name: &str, player: Player, words: &str) {
-    const CHECKS: &[&str] = &["detect", "hash", "msr"];
+    const CHECKS: &[&str] = &["detect", "hash", "msr", "idle"];
     let Some(scene) = player.scene(name) else {
         return;
     };
@@ -145,6 +145,17 @@ fn stock_kernel(name: &str, player: Player, words: &str) {
             .any(|line| line.text.ends_with(player.extension())),
         "{outcome}"
     );
+    // Neither extension can let a guest read CPUID, nor, without a virtual one, use a local APIC in memory.
+    let rates = figures(&outcome, "idle.");
+    assert!(
+        rates.iter().any(|(reason, _)| reason == "apic"),
+        "{outcome}"
+    );
+    let is_forced = |reason: &str| matches!(reason, "cpuid" | "apic");
+    for (reason, rate) in rates.iter().filter(|(reason, _)| !is_forced(reason)) {
+        assert!(*rate == 0.0, "{reason}: {rate} exits a second: {outcome}");
+    }
+    loud::tell(name, &format!("exits a second of an idle guest: {rates:?}"));
 }
 
 /// Every refusal begins so.
