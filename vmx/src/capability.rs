@@ -45,6 +45,30 @@ impl fmt::Display for Lacking {
     }
 }
 
+/// What firmware left in IA32_FEATURE_CONTROL. SDM vol. 3C, 24.7.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FeatureControl {
+    /// VMXON works outside SMX operation.
+    On,
+    /// The register may still be written: with this VMXON works, until the next reset.
+    Open(u64),
+    /// The register is locked and VMXON faults.
+    LockedOff,
+}
+
+impl FeatureControl {
+    /// Reads `value`.
+    pub const fn of(value: u64) -> Self {
+        const LOCK: u64 = 1 << 0;
+        const VMX_OUTSIDE_SMX: u64 = 1 << 2;
+        match (value & LOCK != 0, value & VMX_OUTSIDE_SMX != 0) {
+            (true, true) => Self::On,
+            (true, false) => Self::LockedOff,
+            (false, _) => Self::Open(value | LOCK | VMX_OUTSIDE_SMX),
+        }
+    }
+}
+
 /// IA32_VMX_BASIC (A.1).
 const REVISION: u64 = 0x7fff_ffff;
 const HAS_TRUE_CONTROLS: u64 = 1 << 55;
@@ -129,6 +153,20 @@ mod tests {
             ..Capabilities::default()
         };
         capabilities.nested()
+    }
+
+    /// "If this bit is clear, VMXON causes a general-protection exception. If the lock bit is set, [...] the
+    /// MSR cannot be modified until a power-up reset condition" (SDM vol. 3C, 24.7).
+    #[test]
+    fn what_firmware_locked_off_stays_off_and_what_it_left_open_is_turned_on() {
+        assert_eq!(FeatureControl::of(0b001), FeatureControl::LockedOff);
+        assert_eq!(FeatureControl::of(0b011), FeatureControl::LockedOff);
+        assert_eq!(FeatureControl::of(0b101), FeatureControl::On);
+        assert_eq!(FeatureControl::of(0), FeatureControl::Open(0b101));
+        assert_eq!(
+            FeatureControl::of(0x20_0004),
+            FeatureControl::Open(0x20_0005)
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod guest;
 mod instruction_error;
 pub mod spec;
 
-pub use capability::{Capabilities, Lacking, Nested, Scope};
+pub use capability::{Capabilities, FeatureControl, Lacking, Nested, Scope};
 pub use controls::Controls;
 pub use event::Event;
 pub use flushes::Flushes;

@@ -8,7 +8,7 @@ use core::arch::asm;
 use memory::Hpa;
 use raw_cpuid::CpuId;
 use vmx::spec::field::Field;
-use vmx::{Capabilities, Controls, Fixed, Flushes, Lacking};
+use vmx::{Capabilities, Controls, FeatureControl, Fixed, Flushes, Lacking};
 use x86::msr;
 
 use super::enter::bouncer_vmx_exit;
@@ -20,9 +20,6 @@ use crate::cpu::instructions::{cpuid, read_msr, write_msr};
 use crate::cpu::tables::{CODE, DATA, TASK};
 
 const IA32_FEATURE_CONTROL: u32 = msr::IA32_FEATURE_CONTROL;
-/// SDM vol. 3C, 24.7: bit 0 locks the register; bit 2 allows VMXON outside SMX operation.
-const LOCK: u64 = 1 << 0;
-const VMX_OUTSIDE_SMX: u64 = 1 << 2;
 const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
 const CR4_VMXE: u64 = 1 << 13;
 const CR4_OSXSAVE: u64 = 1 << 18;
@@ -37,11 +34,8 @@ pub(super) fn check() -> Result<(), Missing> {
     if !extended.is_some_and(|found| found.has_execute_disable()) {
         return Err(Missing::NoExecute);
     }
-    match read_msr(IA32_FEATURE_CONTROL) {
-        Ok(value) if value & LOCK != 0 && value & VMX_OUTSIDE_SMX == 0 => {
-            return Err(Missing::LockedByFirmware);
-        }
-        _ => {}
+    if read_msr(IA32_FEATURE_CONTROL).map(FeatureControl::of) == Ok(FeatureControl::LockedOff) {
+        return Err(Missing::LockedByFirmware);
     }
     Controls::choose(&capabilities())?;
     Ok(())
@@ -112,9 +106,11 @@ pub(super) fn turn_on(area: &Area, capabilities: &Capabilities, fixed: &Fixed) {
     // SAFETY: the added bits change nothing that Bouncer relies on; the two pages are this processor's,
     // and begin with the revision as the processor demands.
     let outcome = unsafe {
-        if read_msr(IA32_FEATURE_CONTROL).is_ok_and(|value| value & LOCK == 0) {
+        if let Ok(FeatureControl::Open(value)) =
+            read_msr(IA32_FEATURE_CONTROL).map(FeatureControl::of)
+        {
             // Locked, so that nobody turns it off again; a processor that is reset begins anew.
-            let _ = write_msr(IA32_FEATURE_CONTROL, LOCK | VMX_OUTSIDE_SMX);
+            let _ = write_msr(IA32_FEATURE_CONTROL, value);
         }
         asm!(
             "mov {scratch}, cr0",
