@@ -356,7 +356,8 @@ extern "sysv64" fn processor_entry<B: Backend>(number: u32, _: u64) -> ! {
     Runner::waiting(cpu, area, machine).run()
 }
 
-/// Dies as the command line asks, so that the last words can be seen.
+/// Dies as the command line asks, so that the last words can be seen; by its own name.
+#[inline(never)]
 fn rehearse(rehearsal: Rehearsal) {
     match rehearsal {
         Rehearsal::PANIC => panic!("a rehearsed panic: the command line asked for it"),

@@ -15,12 +15,9 @@ use crate::mediated;
 use crate::run::{Runner, call};
 use crate::virtual_unit;
 
-/// Milliseconds within which an NMI that was sent has arrived.
-const UNDER_WAY: u32 = 10;
-
-/// The same for an interrupt of a mediated device, whose processor may be another's guest and not run
-/// meanwhile.
-const DEVICE_UNDER_WAY: u32 = 1000;
+/// Milliseconds within which an NMI that was sent has arrived, also at a processor that is another
+/// hypervisor's and does not run all the time.
+const UNDER_WAY: u32 = 1000;
 
 impl<B: Backend> Runner<B> {
     /// Sorts the NMIs that came: those of Bouncer's other processors are done with, one may announce
@@ -44,7 +41,7 @@ impl<B: Backend> Runner<B> {
         // A device that was looked at before its interrupt came has nothing more to say, whichever
         // processor the interrupt goes to. A performance counter says for itself that it was one.
         if came.count > came.ours
-            && mediated::was_looked_at_since(now.wrapping_sub(ticks(&DEVICE_UNDER_WAY_TICKS)))
+            && mediated::was_looked_at_since(now.wrapping_sub(under_way()))
             && !instructions::has_counter_overflowed()
         {
             self.area.ledger.allow_late(later);
@@ -95,19 +92,17 @@ pub(crate) fn note_command(machine: &Machine, sender: &Area, value: u64, format:
 /// Ticks of the time-stamp counter in which an NMI that was sent has arrived; beside the fabric's lock,
 /// because it is asked for with each.
 static UNDER_WAY_TICKS: AtomicU64 = AtomicU64::new(0);
-static DEVICE_UNDER_WAY_TICKS: AtomicU64 = AtomicU64::new(0);
 
 /// Notes how fast time goes by.
 pub(crate) fn note_clock(clock: Clock) {
     UNDER_WAY_TICKS.store(clock.ticks(UNDER_WAY), Ordering::Relaxed);
-    DEVICE_UNDER_WAY_TICKS.store(clock.ticks(DEVICE_UNDER_WAY), Ordering::Relaxed);
 }
 
-fn ticks(of: &AtomicU64) -> u64 {
-    of.load(Ordering::Relaxed)
+fn under_way() -> u64 {
+    UNDER_WAY_TICKS.load(Ordering::Relaxed)
 }
 
 /// The moment by which what is under way now has arrived.
 fn soon() -> u64 {
-    Clock::now().wrapping_add(ticks(&UNDER_WAY_TICKS))
+    Clock::now().wrapping_add(under_way())
 }

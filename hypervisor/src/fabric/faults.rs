@@ -191,7 +191,8 @@ impl Fabric {
         }
         match looks {
             LOOKS => Looked::More,
-            1 => Looked::Done,
+            // Each of several may have been announced by itself.
+            1 if came == 1 => Looked::Done,
             _ => Looked::Again,
         }
     }

@@ -32,6 +32,7 @@ pool = "16MiB"
 /// The same, and whole pages of requests are lent in place.
 const MAPPED: &str = r#"
 version = 1
+viommu = false
 default = "trusted"
 
 [[device]]
@@ -42,7 +43,7 @@ pool = "16MiB"
 whole-pages = "map"
 "#;
 /// Requests of which most pages are whole ones.
-const LOAD: &str = "bouncer.load=write:131072:8:1500,read:131072:8:1500";
+const LOAD: &str = "bouncer.load=write:131072:8:4000,read:131072:8:4000";
 /// The slot of the port that the first drive is behind.
 const SLOT: u16 = 0x10;
 /// MiB of the drive, seconds of its work, and how often the machine is stopped meanwhile.
@@ -164,7 +165,7 @@ fn a_drive_that_maps_reaches_pages_of_the_guests_in_one_direction_and_for_a_whil
     let _ = session.wait_for(Port::Guest, "data load.drive", PATIENCE);
     let (own, own_bytes) = audit::own_memory(&session);
     let drive = Requester::behind_port(&mut session, SLOT);
-    let seen = audit::at_random(&mut session, 2 * STOPS, APART, |session| {
+    let seen = audit::at_random(&mut session, 2 * STOPS, APART / 2, |session| {
         let Reach::Pages(pages) = audit::reach(session, drive) else {
             panic!("the drive has pages of its own")
         };

@@ -5,6 +5,7 @@ use machine::{Scene, heist};
 
 const POLICY: &str = r#"
 version = 1
+viommu = false
 default = "trusted"
 
 [[device]]

@@ -40,7 +40,7 @@ impl Policy {
             } => (whole_pages, has_shadow_doorbells),
         };
         let mut text = format!(
-            "version = 1\ndefault = \"trusted\"\n\n[[device]]\nname = \"{RULE}\"\nmatch = {{ path = \"0000:00:10.0/00.0\" }}\ntrust = \"untrusted\"\npool = \"16MiB\"\nwhole-pages = \"{whole_pages}\"\n"
+            "version = 1\nviommu = false\ndefault = \"trusted\"\n\n[[device]]\nname = \"{RULE}\"\nmatch = {{ path = \"0000:00:10.0/00.0\" }}\ntrust = \"untrusted\"\npool = \"16MiB\"\nwhole-pages = \"{whole_pages}\"\n"
         );
         if !has_shadow_doorbells {
             text.push_str("shadow-doorbells = false\n");

@@ -7,7 +7,9 @@ use machine::attacker::{REACH, Transfer};
 use machine::judge::held;
 use qemu::{Port, Session};
 
-use crate::stage::{SCRATCH, at_work, counted, mark, scene, shows_mark, unguarded, was_told};
+use crate::stage::{
+    SCRATCH, at_work, counted, let_be_told, mark, scene, shows_mark, unguarded, was_told,
+};
 
 /// The guest's memory, sampled: real mode's, the kernel's, the rest, its last page.
 const RAM: [u64; 8] = [
@@ -41,6 +43,7 @@ fn a_device_reaches_no_page_that_was_not_given() {
     // Writes first: a read that is refused leaves zeros in the device's buffer.
     for target in &targets {
         attacker.transfer(&mut session, Transfer::Write, *target, REACH);
+        let_be_told(&mut session, attacker, Transfer::Write, *target);
     }
     // Across the border of two pages, into Bouncer's memory from outside and out of it again, across
     // the first 4 GiB, and from the last address to the first.
@@ -53,12 +56,14 @@ fn a_device_reaches_no_page_that_was_not_given() {
     ];
     for border in borders {
         attacker.transfer(&mut session, Transfer::Write, border, 0x20);
+        let_be_told(&mut session, attacker, Transfer::Write, border);
     }
     let kept = attacker.loot(&mut session, SCRATCH);
     assert!(kept == mark(), "the device had something to write");
     wipe(&mut session, SCRATCH);
     for target in &targets {
         attacker.transfer(&mut session, Transfer::Read, *target, REACH);
+        let_be_told(&mut session, attacker, Transfer::Read, *target);
     }
     for target in RAM.into_iter().chain([SCRATCH, SCRATCH + 0x1000, own.0]) {
         let bytes = read(&mut session, target);

@@ -132,13 +132,24 @@ pub(crate) fn shows_mark(bytes: &[u8]) -> bool {
     bytes.windows(8).any(|window| pieces.contains(window))
 }
 
-/// Demands that Bouncer told of the attempt, with the right requester.
-pub(crate) fn was_told(outcome: &Outcome, who: Attacker, which: Transfer, address: u64) {
+/// Waits a while for Bouncer to tell of the attempt: the unit has one record, and what comes before that is
+/// read is lost.
+pub(crate) fn let_be_told(session: &mut Session, who: Attacker, which: Transfer, address: u64) {
+    const WHILE: Duration = Duration::from_secs(2);
+    let _ = session.wait_for(Port::Bouncer, &line_of(who, which, address), WHILE);
+}
+
+fn line_of(who: Attacker, which: Transfer, address: u64) -> String {
     let page = address & !0xfff;
-    let line = format!(
+    format!(
         "@fault bdf={} access={which} address={page:#x} ",
         who.name()
-    );
+    )
+}
+
+/// Demands that Bouncer told of the attempt, with the right requester.
+pub(crate) fn was_told(outcome: &Outcome, who: Attacker, which: Transfer, address: u64) {
+    let line = line_of(who, which, address);
     let is_told = outcome.bouncer.iter().any(|l| l.text.starts_with(&line));
     assert!(is_told, "no line {line:?}\n{outcome}");
 }
