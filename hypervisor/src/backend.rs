@@ -84,6 +84,14 @@ pub(crate) struct Shared {
     pub(crate) permission_maps: Hpa,
 }
 
+/// Fills a map of a bit for each port, as either extension reads it: only `watched` cause an exit.
+pub(crate) fn fill_port_map(map: &mut [u8], watched: &[u16]) {
+    map.fill(0);
+    for port in watched {
+        map[usize::from(*port) / 8] |= 1 << (port % 8);
+    }
+}
+
 /// What a machine is laid out by before there is a processor in a guest: so that the code that does it
 /// exists once.
 #[derive(Clone, Copy, Debug)]

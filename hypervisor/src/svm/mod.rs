@@ -21,8 +21,8 @@ use raw_cpuid::CpuId;
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 
 use crate::backend::{
-    Backend, Direction, Event, Exit, Missing, NestedFault, NestedFormat, NestedKind, PortAccess,
-    Shared, State,
+    self, Backend, Direction, Event, Exit, Missing, NestedFault, NestedFormat, NestedKind,
+    PortAccess, Shared, State,
 };
 use crate::cpu::area::Area;
 use crate::cpu::instructions::write_msr;
@@ -107,7 +107,7 @@ impl Backend for Processor {
         let ports = at.raw() as *mut [u8; permission::PORT_MAP_BYTES];
         // SAFETY: the bytes are ours alone (caller).
         unsafe {
-            permission::fill_port_map(&mut *ports, watched);
+            backend::fill_port_map(&mut *ports, watched);
             permission::fill_msr_map(&mut *ports.add(1).cast());
         }
     }

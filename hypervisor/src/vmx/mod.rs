@@ -22,7 +22,7 @@ use vmx::spec::control::{PENDING_STEP, interruptibility, primary};
 use vmx::spec::field::{Field, Segment};
 use vmx::{Controls, Fixed, Flushes, Nested};
 
-use crate::backend::{Backend, Event, Exit, Missing, NestedFormat, Shared, State};
+use crate::backend::{self, Backend, Event, Exit, Missing, NestedFormat, Shared, State};
 use crate::cpu::area::Area;
 use enable::set;
 use enter::Entered;
@@ -88,7 +88,7 @@ impl Backend for Processor {
         let ports = at.raw() as *mut [u8; permission::PORT_MAP_BYTES];
         // SAFETY: the bytes are ours alone (caller).
         unsafe {
-            permission::fill_port_map(&mut *ports, watched);
+            backend::fill_port_map(&mut *ports, watched);
             permission::fill_msr_map(&mut *ports.add(1).cast());
         }
     }

@@ -15,6 +15,7 @@ pub mod echo;
 pub mod heist;
 pub mod judge;
 pub mod loud;
+pub mod policies;
 pub mod rom;
 pub mod scene;
 pub mod sweeper;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use machine::Scene;
 use machine::judge::{figure, held};
+use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
 
 /// What a drive must do, without programs that the initial file system has only when asked.
 const PLAIN: &[&str] = &["nvme-subpage", "nvme-admin", "nvme-rebind", "nvme-suspend"];
@@ -12,18 +13,7 @@ const PLAIN: &[&str] = &["nvme-subpage", "nvme-admin", "nvme-rebind", "nvme-susp
 const WITH_TOOLS: &[&str] = &["nvme-files", "nvme-fio"];
 /// Everything may reach the guest's memory.
 const POLICY: &str = "version = 1\ndefault = \"trusted\"\n";
-/// The first drive is untrusted, all else, a second drive among it, is the guest's.
-const UNTRUSTED: &str = r#"
-version = 1
-default = "trusted"
-
-[[device]]
-name = "drive"
-match = { path = "0000:00:10.0/00.0" }
-trust = "untrusted"
-pool = "16MiB"
-"#;
-/// The same, and its driver has to ring each doorbell.
+/// [`UNTRUSTED_DRIVE`], and its driver has to ring each doorbell.
 const RINGING: &str = r#"
 version = 1
 default = "trusted"
@@ -34,7 +24,6 @@ match = { path = "0000:00:10.0/00.0" }
 trust = "untrusted"
 shadow-doorbells = false
 "#;
-const RULE: &str = "drive";
 /// Less than the checks do unless told: an emulated machine is slow.
 const SMALL: &str = "bouncer.files=48 bouncer.fio=8 bouncer.seconds=3";
 /// MiB of the drive.
@@ -131,7 +120,7 @@ fn polled_queues_and_two_trusted_drives_work() {
 /// Lets the scene's machine live if its drive is mediated, and demands `checks`; no NMI by which the drive
 /// told Bouncer something may reach the guest, whose kernel would tell of it.
 fn holds_mediated(name: &str, scene: &Scene, checks: &[&str]) {
-    let session = scene.begin_mediated(RULE);
+    let session = scene.begin_mediated(DRIVE_RULE);
     let outcome = scene.end(session);
     held(name, &outcome, checks);
     let mut lines = outcome.console.iter().map(|line| &line.text);
@@ -142,7 +131,7 @@ fn holds_mediated(name: &str, scene: &Scene, checks: &[&str]) {
 #[test]
 fn an_untrusted_drive_does_all_that_is_asked() {
     let name = "an_untrusted_drive_does_all_that_is_asked";
-    let scene = plain(Scene::bouncer(name).policy(UNTRUSTED));
+    let scene = plain(Scene::bouncer(name).policy(UNTRUSTED_DRIVE));
     holds_mediated(name, &scene.processors(4), PLAIN);
 }
 
@@ -157,16 +146,16 @@ fn an_untrusted_drive_works_without_doorbells_in_memory() {
 #[test]
 fn files_and_random_load_on_an_untrusted_drive_are_verified() {
     let name = "files_and_random_load_on_an_untrusted_drive_are_verified";
-    let scene = with_tools(Scene::bouncer(name).policy(UNTRUSTED));
+    let scene = with_tools(Scene::bouncer(name).policy(UNTRUSTED_DRIVE));
     holds_mediated(name, &scene.processors(4), WITH_TOOLS);
 }
 
 #[test]
 fn an_untrusted_drive_is_polled_and_works_beside_a_trusted_one() {
     let name = "an_untrusted_drive_is_polled_and_works_beside_a_trusted_one";
-    let scene = Scene::bouncer(&format!("{name}_polled")).policy(UNTRUSTED);
+    let scene = Scene::bouncer(&format!("{name}_polled")).policy(UNTRUSTED_DRIVE);
     holds_mediated(name, &polled(scene), &["nvme-polled"]);
-    let scene = two(Scene::bouncer(name).policy(UNTRUSTED));
+    let scene = two(Scene::bouncer(name).policy(UNTRUSTED_DRIVE));
     holds_mediated(name, &scene, &["nvme-two"]);
 }
 
@@ -194,6 +183,6 @@ fn a_trusted_drive_is_reset_under_load() {
 #[ignore = "the emulated drive loses requests in a reset now and then, without Bouncer too: cargo xtask test --all"]
 fn an_untrusted_drive_is_reset_under_load() {
     let name = "an_untrusted_drive_is_reset_under_load";
-    let scene = resets(Scene::bouncer(name).policy(UNTRUSTED));
+    let scene = resets(Scene::bouncer(name).policy(UNTRUSTED_DRIVE));
     holds_mediated(name, &scene.processors(4), &["nvme-reset"]);
 }

@@ -5,20 +5,9 @@ use std::time::Duration;
 
 use machine::Scene;
 use machine::judge::{figure, held, reason_of_failure};
+use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
 use qemu::Outcome;
 
-/// The drive is nobody's, all else is the guest's.
-const UNTRUSTED: &str = r#"
-version = 1
-default = "trusted"
-
-[[device]]
-name = "drive"
-match = { path = "0000:00:10.0/00.0" }
-trust = "untrusted"
-pool = "16MiB"
-"#;
-const RULE: &str = "drive";
 /// MiB of the drive, and less work than the checks do unless told.
 const DRIVE: u64 = 256;
 const SMALL: &str = "bouncer.files=48 bouncer.fio=8";
@@ -29,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A drive under verified load in a kernel that is told `words`.
 fn load(name: &str, words: &str) -> Outcome {
     let scene = Scene::bouncer(name)
-        .policy(UNTRUSTED)
+        .policy(UNTRUSTED_DRIVE)
         .patience(PATIENCE)
         .drive(DRIVE)
         .processors(2)
@@ -39,7 +28,7 @@ fn load(name: &str, words: &str) -> Outcome {
         .append(SMALL)
         .append(words)
         .checks(CHECKS);
-    let session = scene.begin_mediated(RULE);
+    let session = scene.begin_mediated(DRIVE_RULE);
     let outcome = scene.end(session);
     held(name, &outcome, CHECKS);
     complains_of_nothing(&outcome);
