@@ -9,16 +9,16 @@ use rustix::fs::{Access, access};
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
-    /// QEMU's translator: any host, slow, offers SVM to the guest.
+    /// QEMU's translator, the processors taking turns in one thread: any host, slow, offers SVM to the
+    /// guest.
     Tcg,
-    /// The same, the processors taking turns in one thread: slower, and exact.
+    /// The same with a thread for each processor, and a race.
     ///
-    /// In threads of their own they race. FXRSTOR, XRSTOR, FNINIT and FNCLEX on any processor rewrite a
-    /// word of the first processor's state, unlocked (seen in QEMU 7.2 and 10.0: its IGNNE# flag), and
-    /// SVM keeps in the same word whether nested paging is on. Where a hundred thousand exits meet as
-    /// many restored registers, the first processor now and then runs its guest without nested paging,
-    /// or its host with it.
-    TcgInTurns,
+    /// FXRSTOR, XRSTOR, FNINIT and FNCLEX on any processor rewrite a word of the first processor's
+    /// state, unlocked (seen in QEMU 7.2 and 10.0: its IGNNE# flag), and SVM keeps in the same word
+    /// whether nested paging is on. Once in some ten thousand exits that meet restored registers, the
+    /// first processor runs its guest without nested paging, or its host with it.
+    TcgInThreads,
     /// The host's own hypervisor: fast, needs nested virtualisation for Bouncer.
     Kvm,
 }
@@ -28,8 +28,8 @@ impl Accelerator {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Tcg => "tcg",
-            Self::TcgInTurns => "tcg,thread=single",
+            Self::Tcg => "tcg,thread=single",
+            Self::TcgInThreads => "tcg,thread=multi",
             Self::Kvm => "kvm",
         }
     }

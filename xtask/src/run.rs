@@ -93,10 +93,10 @@ enum Player {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Accel {
-    /// QEMU's translator, anywhere
+    /// QEMU's translator, anywhere; the processors take turns
     Tcg,
-    /// The same, processors taking turns: without a race of QEMU's that nested paging can lose
-    TcgInTurns,
+    /// The same, each processor in a thread: faster, with a race of QEMU's that can lose nested paging
+    TcgInThreads,
     /// The host's hypervisor, nested
     Kvm,
     /// KVM if it can nest here, else TCG
@@ -253,7 +253,7 @@ impl Options {
 fn choose(accel: Accel, host: Host) -> Result<Accelerator, Stop> {
     match (accel, host.offers_kvm()) {
         (Accel::Tcg, _) => Ok(Accelerator::Tcg),
-        (Accel::TcgInTurns, _) => Ok(Accelerator::TcgInTurns),
+        (Accel::TcgInThreads, _) => Ok(Accelerator::TcgInThreads),
         (Accel::Kvm, Ok(extension)) => {
             say(&format!("using KVM, which hands {extension} on"));
             Ok(Accelerator::Kvm)
@@ -328,8 +328,8 @@ mod tests {
         assert_eq!(choose(Accel::Auto, ALONE), Ok(Accelerator::Tcg));
         assert_eq!(choose(Accel::Tcg, NESTS), Ok(Accelerator::Tcg));
         assert_eq!(
-            choose(Accel::TcgInTurns, NESTS),
-            Ok(Accelerator::TcgInTurns)
+            choose(Accel::TcgInThreads, NESTS),
+            Ok(Accelerator::TcgInThreads)
         );
     }
 

@@ -5,7 +5,7 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qemu::{Accelerator, Bench, Bochs, Clock, Emulator, Error, Kernel, Payload};
+use qemu::{Bench, Bochs, Clock, Emulator, Error, Kernel, Payload};
 
 use crate::loud::skip;
 use crate::rom::{Flaw, Rom};
@@ -48,7 +48,6 @@ pub struct Scene {
     policy: Option<Vec<u8>>,
     patience: Duration,
     vcpus: u32,
-    accelerator: Accelerator,
     memory_mib: u64,
     cpu: String,
     clock: Clock,
@@ -104,7 +103,6 @@ impl Scene {
             policy: None,
             patience: PATIENCE,
             vcpus: 1,
-            accelerator: Accelerator::Tcg,
             memory_mib: 1024,
             cpu: "max".into(),
             clock: Clock::Host,
@@ -158,14 +156,6 @@ impl Scene {
     #[must_use]
     pub fn processors(mut self, count: u32) -> Self {
         self.vcpus = count;
-        self
-    }
-
-    /// Has the processors take turns instead of running in threads of their own, which would race
-    /// ([`Accelerator::TcgInTurns`]): for guests that leave very often while several processors work.
-    #[must_use]
-    pub fn in_turns(mut self) -> Self {
-        self.accelerator = Accelerator::TcgInTurns;
         self
     }
 

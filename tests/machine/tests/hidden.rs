@@ -22,7 +22,6 @@ fn the_guest_cannot_read_or_write_one_byte_of_bouncer() {
     let outcome = Scene::bouncer(name)
         .policy(POLICY)
         .processors(2)
-        .in_turns()
         .checks(checks)
         .play();
     held(name, &outcome, checks);
@@ -58,7 +57,6 @@ fn an_access_across_a_border_is_done_on_both_sides() {
     let scene = Scene::bouncer(name)
         .policy(POLICY)
         .processors(2)
-        .in_turns()
         .checks(checks);
     let outcome = scene.play();
     held(name, &outcome, checks);

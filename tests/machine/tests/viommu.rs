@@ -22,7 +22,6 @@ fn load(name: &str, words: &str) -> Outcome {
         .patience(PATIENCE)
         .drive(DRIVE)
         .processors(2)
-        .in_turns()
         .modules(&["ext4"])
         .tools()
         .append(SMALL)

@@ -120,7 +120,6 @@ impl Scene {
             .memory_mib(self.memory_mib)
             .arguments(self.arguments.iter().cloned());
         machine.cpu.clone_from(&self.cpu);
-        machine.accelerator = self.accelerator;
         machine.clock = self.clock;
         machine.drives.clone_from(&self.drives);
         machine.iommu = machine.iommu.filter(|_| self.has_iommu);
