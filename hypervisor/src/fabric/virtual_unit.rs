@@ -40,9 +40,10 @@ impl Fabric {
             say!("virtual unit none: there is no room for its table");
             return;
         };
+        let len = room.len().min(PAGE_SIZE);
         // SAFETY: the page was just taken, zeroed, and is nobody else's, ever.
         let bytes =
-            unsafe { core::slice::from_raw_parts_mut(frame.raw() as *mut u8, room.len() as usize) };
+            unsafe { core::slice::from_raw_parts_mut(frame.raw() as *mut u8, len as usize) };
         match self.tell_of_unit(segment, page, bytes) {
             Ok((table, count)) if count != 0 => {
                 let width = if is_wide { Width::Wide } else { Width::Narrow };
