@@ -70,6 +70,8 @@ pub(super) struct Fake {
     pub(super) is_masked: bool,
     /// Whether the guest has no interrupt of the device's.
     pub(super) is_mute: bool,
+    /// How often the mediator may linger; at the last time the device works.
+    pub(super) patience: u32,
     pub(super) notices: Vec<Notice>,
     pub(super) lie: Option<Lie>,
     /// Accesses of doorbells of the device.
@@ -104,6 +106,7 @@ impl Fake {
             raised: Vec::new(),
             is_masked: false,
             is_mute: false,
+            patience: 0,
             notices: Vec::new(),
             lie: None,
             rung: 0,
@@ -482,6 +485,18 @@ impl World for Fake {
     #[inline(never)]
     fn is_announced(&self) -> bool {
         !self.is_mute
+    }
+
+    #[inline(never)]
+    fn linger(&mut self) -> bool {
+        let Some(left) = self.patience.checked_sub(1) else {
+            return false;
+        };
+        self.patience = left;
+        if left == 0 {
+            self.run();
+        }
+        true
     }
 
     #[inline(never)]
