@@ -117,9 +117,14 @@ impl<B: Backend> Runner<B> {
         if self.area.index() != 0 || !fabric::are_faults_hushed() {
             return;
         }
-        let found = self.machine.fabric.is_some_and(|f| f.lock().look_again());
-        if found {
-            self.allow_late_nmi();
+        let looked = self.machine.fabric.map(|fabric| fabric.lock().look_again());
+        match looked.unwrap_or(fabric::Looked::Nothing) {
+            fabric::Looked::Nothing => {}
+            fabric::Looked::Done | fabric::Looked::Again => self.allow_late_nmi(),
+            fabric::Looked::More => {
+                self.allow_late_nmi();
+                call(self.area);
+            }
         }
     }
 

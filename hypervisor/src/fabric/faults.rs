@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
 use pci::topology::Speaker;
-use pci::{Address, ConfigSpace, FunctionId, Register};
+use pci::{Address, FunctionId};
 use policy::{Storm, StormAction};
 use vtd::fault::{Attempt, Fault, Limits, Reaction, Told, Watch};
 use vtd::remap::{Destination, Route};
@@ -198,11 +198,10 @@ impl Fabric {
     }
 
     /// Looks again if announcing was stopped a second ago, and has it go on if faults have become few.
-    /// Returns whether there was something.
-    pub(crate) fn look_again(&mut self) -> bool {
+    pub(crate) fn look_again(&mut self) -> Looked {
         let since = Clock::now().wrapping_sub(self.faults.second);
         if since <= self.faults.clock.ticks(SECOND) {
-            return false;
+            return Looked::Nothing;
         }
         self.faults.second = Clock::now();
         self.faults.in_second = 0;
@@ -213,7 +212,7 @@ impl Fabric {
             let route = self.faults.route();
             self.remapping.announce_faults(route);
         }
-        looked != Looked::Nothing
+        looked
     }
 
     fn fault(&mut self, at: Address, fault: Fault) {
@@ -271,13 +270,9 @@ impl Fabric {
     }
 
     fn stop_mastering(&mut self, at: Address, speakers: &Speakers, count: u64) {
-        const COMMAND: Register = Register::word(pci::spec::header::COMMAND);
-        const BUS_MASTER: u32 = pci::spec::header::Command::BUS_MASTER as u32;
         for id in speakers {
-            let place = self.mediation.topology().address(*id);
-            if let Some(place) = place.filter(|place| self.mediation.knows(*place)) {
-                let command = self.space.read(place, COMMAND);
-                self.space.write(place, COMMAND, command & !BUS_MASTER);
+            if let Some(decision) = self.mediation.stop(*id) {
+                self.carry_out(&decision);
             }
         }
         say!("fault        {at}: a storm of {count} so far; its bus mastering is switched off");

@@ -332,6 +332,7 @@ pub(crate) fn take_over(
         map: needs.map,
         pools: needs.pools,
         spare: Vec::new(),
+        exposed: Vec::new(),
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.
@@ -396,6 +397,7 @@ impl Fabric {
         for (id, at) in adopted {
             self.adopt_messages(id, at);
         }
+        self.cut_exposed();
         let route = self.faults.route();
         self.remapping.announce_faults(route);
         say!(

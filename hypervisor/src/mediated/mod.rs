@@ -77,6 +77,15 @@ pub(crate) fn at(range: ByteRange<Gpa>) -> Option<&'static Slot> {
     slots().iter().find(|slot| slot.is_at(range.start()))
 }
 
+/// Whether a mediator answers at `range`. It stays so for as long as the fabric is held.
+pub(crate) fn is_answered_at(range: ByteRange<Gpa>) -> bool {
+    at(range).is_some_and(|slot| {
+        let held = slot.lock();
+        let parts = held.as_ref().map(|device| &device.parts);
+        parts.is_some_and(|parts| parts.register_at(range).is_some())
+    })
+}
+
 /// Asks every device what it has to say. Returns whether one had something.
 pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     let mut found = false;
