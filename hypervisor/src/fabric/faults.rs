@@ -17,7 +17,7 @@ use super::remapping::Reach;
 use crate::console::say;
 use crate::cpu::timer::Clock;
 
-/// Requesters that are watched one by one; later ones share one watch.
+/// Requesters that are watched one by one at a time.
 const MAX_WATCHED: usize = 32;
 /// Faults of one requester told in each of its periods.
 const TOLD: u32 = 4;
@@ -46,7 +46,7 @@ pub(super) struct Faults {
     clock: Clock,
     destination: Destination,
     watched: Vec<Watched, MAX_WATCHED>,
-    /// Faults of requesters for which there was no room.
+    /// Faults of requesters that nobody is, and of those that made room for others.
     others: Watched,
     lost: u64,
     second: u64,
@@ -59,6 +59,8 @@ struct Watched {
     at: Option<Address>,
     watch: Watch,
     count: u64,
+    /// When it last faulted.
+    last: u64,
     is_masked: bool,
 }
 
@@ -68,6 +70,7 @@ impl Watched {
             at,
             watch: Watch::new(Clock::now()),
             count: 0,
+            last: Clock::now(),
             is_masked: false,
         }
     }
@@ -94,14 +97,29 @@ impl Faults {
 
     fn of(&mut self, at: Address) -> &mut Watched {
         let known = self.watched.iter().position(|w| w.at == Some(at));
-        let place = known.or_else(|| {
-            let pushed = self.watched.push(Watched::new(Some(at)));
-            pushed.ok().map(|()| self.watched.len() - 1)
-        });
-        match place.and_then(|place| self.watched.get_mut(place)) {
-            Some(watched) => watched,
+        let place = known.unwrap_or_else(|| self.place_for(at));
+        match self.watched.get_mut(place) {
+            Some(watched) => {
+                watched.last = Clock::now();
+                watched
+            }
             None => &mut self.others,
         }
+    }
+
+    /// A place for one more, who takes that of whoever was quiet for longest: a guest can give a device
+    /// one number after the other.
+    fn place_for(&mut self, at: Address) -> usize {
+        if self.watched.push(Watched::new(Some(at))).is_ok() {
+            return self.watched.len() - 1;
+        }
+        let places = self.watched.iter_mut().enumerate();
+        let Some((place, quiet)) = places.min_by_key(|(_, watched)| watched.last) else {
+            return MAX_WATCHED;
+        };
+        self.others.count += quiet.count;
+        *quiet = Watched::new(Some(at));
+        place
     }
 
     /// Forgets what the requester's device did, as for another in its place.
