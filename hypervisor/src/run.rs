@@ -7,7 +7,7 @@ use crate::cpu::area::Area;
 use crate::cpu::{apic, instructions};
 use crate::exits::{cpuid, end, msr, nested, port, xsetbv};
 use crate::machine::{Machine, NESTED_TABLES};
-use crate::{epitaph, fabric};
+use crate::{epitaph, fabric, mediated};
 
 /// One processor and what it needs to answer its guest.
 pub(crate) struct Runner<B> {
@@ -57,6 +57,7 @@ impl<B: Backend> Runner<B> {
             self.area.counters.count(reason(&exit));
             self.answer(exit);
             self.look_again_at_faults();
+            self.look_at_mute_devices();
         }
     }
 
@@ -125,6 +126,17 @@ impl<B: Backend> Runner<B> {
                 self.allow_late_nmi();
                 call(self.area);
             }
+        }
+    }
+
+    /// Devices whose interrupts do not come for a while are looked at all the same.
+    fn look_at_mute_devices(&mut self) {
+        if self.area.index() != 0 || !fabric::are_mute() {
+            return;
+        }
+        mediated::look(self.machine, self.area);
+        if let Some(fabric) = self.machine.fabric {
+            fabric.lock().unmute_in_time();
         }
     }
 

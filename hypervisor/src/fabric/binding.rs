@@ -142,6 +142,8 @@ impl Fabric {
         }
         let decoded = self.mediation.decoded(id, REGISTERS);
         self.registers_moved(id, REGISTERS, decoded);
+        let storm = verdict.storm;
+        mediated::bear(storm.faults, self.faults.ticks(storm.per.milliseconds()));
         Ok(())
     }
 

@@ -90,6 +90,11 @@ impl Faults {
         }
     }
 
+    /// Ticks of the clock in so many milliseconds.
+    pub(super) fn ticks(&self, milliseconds: u32) -> u64 {
+        self.clock.ticks(milliseconds)
+    }
+
     /// Where and how they are announced.
     pub(super) fn route(&self) -> Route {
         Route::nmi_of_our_own(self.destination)

@@ -193,6 +193,11 @@ impl Fabric {
         }
         self.silence_messages(id);
         self.messages_are_of(id, at);
+        self.renew_messages(id);
+    }
+
+    /// Issues what was taken back from the device, as the guest has programmed it by now.
+    pub(super) fn renew_messages(&mut self, id: FunctionId) {
         if let Some(msi) = self.mediation.msi(id).filter(|msi| msi.control.enable()) {
             self.program_msi(id, msi);
         }

@@ -10,6 +10,7 @@ mod config;
 mod faults;
 mod keepouts;
 mod messages;
+mod mute;
 mod pins;
 mod registers;
 mod remapping;
@@ -37,6 +38,7 @@ use binding::Binding;
 use faults::Faults;
 pub(crate) use faults::{Looked, are_hushed as are_faults_hushed};
 use messages::Messages;
+pub(crate) use mute::are_mute;
 use pins::Pins;
 pub(crate) use remapping::Remapping;
 use remapping::{Denied, Reach};
@@ -76,6 +78,8 @@ pub(crate) struct Fabric {
     spare: Vec<Store, MAX_DEVICES>,
     /// Functions at whose registers the guest could not be stopped, to be cut off.
     exposed: Vec<FunctionId, MAX_FUNCTIONS>,
+    /// When interrupts of mediated devices were taken back for a while.
+    muted_at: u64,
 }
 
 /// What became of one function.

@@ -344,6 +344,7 @@ pub(crate) fn take_over(
         pools: needs.pools,
         spare: Vec::new(),
         exposed: Vec::new(),
+        muted_at: 0,
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.

@@ -4,6 +4,7 @@
 //! on the way. Whoever holds the fabric's lock may take a device's, never the other way round.
 
 mod engine;
+mod idle;
 mod signal;
 mod store;
 mod world;
@@ -26,6 +27,7 @@ use crate::machine::Machine;
 use crate::own::OwnFrames;
 use crate::run;
 pub(crate) use engine::{Engine, Kind};
+pub(crate) use idle::{bear, is_storm};
 pub(crate) use signal::Signals;
 pub(crate) use store::{Pools, Store};
 use world::Hand;
@@ -106,6 +108,11 @@ pub(crate) fn each_translations(mut act: impl FnMut(&mut Translations)) {
             act(known.get_mut());
         }
     }
+}
+
+/// Whether there is a mediated device.
+pub(crate) fn are_any() -> bool {
+    slots().iter().any(Slot::is_bound)
 }
 
 /// Whether a device had something to say since `moment`.
