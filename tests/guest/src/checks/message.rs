@@ -1,11 +1,13 @@
-//! Programs MSI of the device at 00:08.0 through /sys, as a driver would, and leaves it on.
+//! Programs MSI of a device through /sys, as a driver would, and leaves it on: of the one at 00:08.0, or of
+//! that which the kernel's command line names (`bouncer.message=0000:02:01.0`).
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
+use crate::cmdline;
 use crate::verdict::{Attempt, Figures, Verdict, ensure};
 
-const CONFIG: &str = "/sys/bus/pci/devices/0000:00:08.0/config";
+const DEVICE: &str = "0000:00:08.0";
 /// Where the list of capabilities begins.
 const POINTER: u64 = 0x34;
 const MSI: u8 = 0x05;
@@ -14,9 +16,12 @@ const ADDRESS: u32 = 0xfee0_0000;
 const VECTOR: u16 = 0xd1;
 
 pub(super) fn run(figures: &mut Figures) -> Verdict {
+    let asked = cmdline::read();
+    let device = asked.value("bouncer.message").unwrap_or(DEVICE);
+    let path = format!("/sys/bus/pci/devices/{device}/config");
     let mut options = OpenOptions::new();
-    let config = options.read(true).write(true).open(CONFIG);
-    let config = config.attempt(CONFIG)?;
+    let config = options.read(true).write(true).open(&path);
+    let config = config.attempt(&path)?;
     let mut at = [0];
     config
         .read_exact_at(&mut at, POINTER)
