@@ -150,6 +150,12 @@ impl Controller {
         }
     }
 
+    /// Somebody resets the function.
+    pub(crate) fn reset(&mut self) {
+        self.configuration = 0;
+        self.disable();
+    }
+
     fn disable(&mut self) {
         self.is_ready = false;
         self.submissions.fill(Queue::default());

@@ -318,8 +318,10 @@ impl Play<'_> {
         self.enable();
     }
 
+    /// The function is reset behind everybody's back, and the mediator told.
     pub(crate) fn forget(&mut self) {
         self.driver.lose_all();
+        self.stage.act(|controller, _| controller.reset());
         self.call(|nvme, stage| {
             nvme.forget(stage);
             Looked::Nothing
