@@ -74,6 +74,8 @@ pub(crate) struct Controller {
     pub(crate) dice: Dice,
     /// In how many acts it lies once; 0 is never.
     pub(crate) lies_once_in: u64,
+    /// In how many acts it fetches all there is once.
+    haste: u64,
     pub(crate) capabilities: u64,
     configuration: u32,
     is_ready: bool,
@@ -99,11 +101,13 @@ impl Controller {
             .map(|shift| vec![0; (BLOCKS << shift) as usize]);
         // 256 entries, and doorbells up to 16 bytes apart.
         let stride = dice.roll(3);
+        let haste = dice.pick(&[1, 3, 30]);
         Self {
             disks: disks.collect(),
             capabilities: 255 | 1 << 16 | 20 << 24 | stride << 32 | 1 << 37,
             dice,
             lies_once_in: 0,
+            haste,
             configuration: 0,
             is_ready: false,
             attributes: 0,
@@ -127,13 +131,17 @@ impl Controller {
 
     /// Fetches what it was rung for, and does up to `most` commands, in any order.
     pub(crate) fn act(&mut self, sides: &Sides, most: usize) {
-        if self.configuration & 1 == 0 {
+        let is_disabled = self.configuration & 1 == 0;
+        // What it was told before it may finish, until it says that it is disabled.
+        if is_disabled && (!self.is_ready || self.dice.one_in(2)) {
             return self.disable();
         }
         if self.lies() {
             self.act_up(sides);
         }
-        self.fetch(sides);
+        if !is_disabled {
+            self.fetch(sides);
+        }
         for _ in 0..most {
             let index = self.dice.roll(self.work.len().max(1) as u64) as usize;
             let Some(command) = self.work.remove(index) else {
@@ -189,9 +197,9 @@ impl Controller {
     fn fetch(&mut self, sides: &Sides) {
         for queue in 0..QUEUES {
             // As many as it likes to, and round the ring once at most.
-            let most = match self.dice.roll(3) {
-                0 => self.dice.roll(4) as u32,
-                _ => u32::MAX,
+            let most = match self.dice.roll(self.haste) {
+                0 => u32::MAX,
+                _ => self.dice.roll(4) as u32 / 2,
             };
             for _ in 0..self.submissions[queue].entries.min(most) {
                 let from = self.submissions[queue];

@@ -300,7 +300,7 @@ impl Play<'_> {
         self.fading.extend(self.driver.asked.iter().cloned());
         self.driver.lose_all();
         self.write(0x14, 0);
-        let is_disabled = (0..8).any(|_| {
+        let is_disabled = (0..64).any(|_| {
             if self.dice.one_in(4) {
                 // Rung too late, and looked at meanwhile.
                 let (doorbell, value) = (self.dice.roll(8) as u32, self.dice.roll(10) as u32);
@@ -396,7 +396,7 @@ impl Play<'_> {
     /// With honest parties everything that was asked is answered.
     fn finish(&mut self) {
         self.stage.is_masked = false;
-        for _ in 0..200 {
+        for _ in 0..400 {
             self.ring();
             self.device_acts();
             self.look();

@@ -180,7 +180,9 @@ impl Driver {
         let (opcode, question) = match self.dice.roll(8) {
             0 => (8, Question::WriteZeroes(place)),
             1 => (0, Question::Other),
-            2..5 => {
+            // Nobody knows this one, and it is answered without the device.
+            2 => (0x99, Question::Other),
+            3..5 => {
                 let first = self.dice.any() as u8;
                 let data = (0..bytes).map(|at| payload(first, at)).collect();
                 (1, Question::Write(place, data))
