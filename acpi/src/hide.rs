@@ -1,4 +1,4 @@
-//! Taking a table away from whoever looks for it later.
+//! Taking a table away from whoever looks for it later, or putting another in its place.
 //!
 //! Owns the change of the lists of tables: an entry goes, those behind it move up, and length and
 //! checksum say so. The only writer of this crate.
@@ -25,6 +25,29 @@ pub fn hide(
     rsdp: &Rsdp,
     signature: Signature,
 ) -> Result<usize, AcpiError> {
+    change(memory, rsdp, signature, None)
+}
+
+/// Does the same, and leaves in each list that had such an entry one that leads to the table at
+/// `by`, which is whole by then and below 4 GiB.
+///
+/// # Errors
+/// As [`hide`].
+pub fn replace(
+    memory: &impl GuestMemory,
+    rsdp: &Rsdp,
+    signature: Signature,
+    by: u32,
+) -> Result<usize, AcpiError> {
+    change(memory, rsdp, signature, Some(by))
+}
+
+fn change(
+    memory: &impl GuestMemory,
+    rsdp: &Rsdp,
+    signature: Signature,
+    by: Option<u32>,
+) -> Result<usize, AcpiError> {
     let lists = [
         (Signature::RSDT, u64::from(rsdp.rsdt), 4),
         (Signature::XSDT, rsdp.xsdt, 8),
@@ -37,7 +60,7 @@ pub fn hide(
             table: Table::check(memory, kind, Gpa::new(at))?,
             width,
         };
-        gone += list.take_out(signature, |table| {
+        gone += list.take_out(signature, by, |table| {
             let is_known = hidden.contains(&Some(table));
             if let Some(free) = hidden.iter_mut().find(|slot| slot.is_none() && !is_known) {
                 *free = Some(table);
@@ -62,6 +85,7 @@ impl<M: GuestMemory> List<'_, M> {
     fn take_out(
         &self,
         signature: Signature,
+        mut by: Option<u32>,
         mut tell: impl FnMut(Gpa),
     ) -> Result<usize, AcpiError> {
         let (memory, table) = (self.memory, self.table);
@@ -79,6 +103,12 @@ impl<M: GuestMemory> List<'_, M> {
             if is_meant {
                 tell(at);
                 gone += 1;
+                if let Some(by) = by.take() {
+                    let entry = u64::from(by).to_le_bytes();
+                    let (bytes, _) = entry.split_at(self.width as usize);
+                    store(memory, table, u64::from(kept), bytes)?;
+                    kept += self.width;
+                }
             } else {
                 let (bytes, _) = entry.split_at(self.width as usize);
                 store(memory, table, u64::from(kept), bytes)?;
@@ -165,6 +195,29 @@ mod tests {
         let mut bytes = [0xff; q35::DMAR.len()];
         memory.read(Gpa::new(q35::DMAR_AT), &mut bytes).unwrap();
         assert_eq!(bytes, [0; q35::DMAR.len()]);
+    }
+
+    #[test]
+    fn a_replaced_table_is_another_in_both_lists() {
+        const NEW: u32 = 0x6000;
+        let xsdt: Vec<u8> = [q35::MCFG_AT, q35::DMAR_AT, q35::MADT_AT]
+            .iter()
+            .flat_map(|at| at.to_le_bytes())
+            .collect();
+        let new = q35::table(b"DMAR", &[7; 20]);
+        let memory = Memory::q35()
+            .with(0x5000, &q35::table(b"XSDT", &xsdt))
+            .with(u64::from(NEW), &new);
+        let replaced = replace(&memory, &rsdp(0x5000), Signature::DMAR, NEW);
+        assert_eq!(replaced, Ok(2));
+        for list in [0x5000, 0] {
+            let tables = addresses(&memory, &rsdp(list));
+            assert!(tables.contains(&Gpa::new(u64::from(NEW))));
+            assert!(!tables.contains(&Gpa::new(q35::DMAR_AT)));
+        }
+        let mut bytes = std::vec![0; new.len()];
+        memory.read(Gpa::new(u64::from(NEW)), &mut bytes).unwrap();
+        assert_eq!(bytes, new);
     }
 
     #[test]

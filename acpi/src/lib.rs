@@ -27,7 +27,7 @@ mod q35;
 
 pub use error::{AcpiError, Fault, Field};
 pub use fadt::{AddressSpace, Fadt, PmTimer, Register, Reset};
-pub use hide::hide;
+pub use hide::{hide, replace};
 pub use madt::{
     InterruptFlags, IoApic, LocalNmi, Madt, MadtEntry, NmiSource, Processor, SourceOverride,
 };

@@ -19,7 +19,7 @@ pub use error::{HandoffError, Part};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BOUNCER\0");
 
 /// The layout this crate knows. Raised with every change of [`Handoff`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many segments of the image are told.
 pub const MAX_SEGMENTS: usize = 8;
@@ -163,6 +163,8 @@ impl Rehearsal {
     pub const PANIC: Self = Self(1);
     /// An exception of the processor.
     pub const FAULT: Self = Self(2);
+    /// A guest whose flags no processor takes: SVM runs it all the same, VMX refuses to.
+    pub const ENTRY: Self = Self(3);
 }
 
 /// Who made the hand-over.
@@ -213,7 +215,10 @@ pub struct Handoff {
     pub policy: Span,
     /// Memory in `own` nobody uses yet: for processors and tables. Whole pages.
     pub free: Span,
-    /// Where ACPI's root pointer (RSDP) lies.
+    /// Memory in `own` for the pages of untrusted devices: whole 2 MiB pages, or empty.
+    pub pools: Span,
+    /// Where ACPI's root pointer (RSDP) lies. At the start of a page, it is a copy, and the rest of the
+    /// page is the guest's, kept for tables and free.
     pub rsdp: u64,
     /// A page below 1 MiB in usable RAM, used only to start the other processors.
     pub trampoline: u64,

@@ -39,7 +39,7 @@ impl fmt::Display for OptionsError {
             Self::Unknown(word) => write!(
                 f,
                 "Bouncer's command line has the unknown word {word}; it knows serial=PORT and \
-                 rehearse=panic|fault"
+                 rehearse=panic|fault|entry"
             ),
             Self::Again(word) => write!(
                 f,
@@ -47,7 +47,7 @@ impl fmt::Display for OptionsError {
             ),
             Self::Rehearsal(word) => write!(
                 f,
-                "Bouncer's command line says {word}; what can be rehearsed is panic and fault"
+                "Bouncer's command line says {word}; what can be rehearsed is panic, fault and entry"
             ),
             Self::Port(word) => write!(
                 f,
@@ -96,6 +96,7 @@ fn death(text: &[u8]) -> Option<Rehearsal> {
     match text {
         b"panic" => Some(Rehearsal::PANIC),
         b"fault" => Some(Rehearsal::FAULT),
+        b"entry" => Some(Rehearsal::ENTRY),
         _ => None,
     }
 }
@@ -143,6 +144,7 @@ mod tests {
         assert_eq!(rehearsal(b"serial=0x3e8"), Ok(Rehearsal::NONE));
         assert_eq!(rehearsal(b"rehearse=panic"), Ok(Rehearsal::PANIC));
         assert_eq!(rehearsal(b"rehearse=fault"), Ok(Rehearsal::FAULT));
+        assert_eq!(rehearsal(b"rehearse=entry"), Ok(Rehearsal::ENTRY));
         assert!(rehearsal(b"rehearse=fire").is_err());
         assert!(rehearsal(b"rehearse=fault rehearse=fault").is_err());
     }
@@ -175,7 +177,7 @@ mod tests {
         assert_eq!(
             serial("serial=0 quiet").unwrap_err().to_string(),
             "Bouncer's command line has the unknown word 'quiet'; it knows serial=PORT and \
-                 rehearse=panic|fault"
+                 rehearse=panic|fault|entry"
         );
     }
 

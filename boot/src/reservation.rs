@@ -39,6 +39,8 @@ pub struct Needs {
     pub has_1gib_pages: bool,
     /// Bytes of policy text; 0 if there is none.
     pub policy_len: u64,
+    /// Bytes for the pages of untrusted devices; 0 if there are none.
+    pub pool_bytes: u64,
 }
 
 /// Bouncer's memory, as offsets from its base. Every part begins on a page.
@@ -52,8 +54,10 @@ pub struct Reservation {
     pub handoff: u64,
     /// Where the policy text lies.
     pub policy: u64,
-    /// Where the free memory for processors and tables begins; it goes up to `total`.
+    /// Where the free memory for processors and tables begins; it goes up to `pools`.
     pub free: u64,
+    /// Where the pages of untrusted devices begin, on a [`LARGE_PAGE`]; they go up to `total`.
+    pub pools: u64,
     /// Table pages counted into the free memory.
     pub table_frames: u64,
 }
@@ -121,13 +125,17 @@ fn layout(needs: Needs) -> Option<Reservation> {
     let handoff = image_len;
     let policy = handoff.checked_add(pages(size_of::<Handoff>() as u64)?)?;
     let free = policy.checked_add(pages(needs.policy_len)?)?;
-    let total = free
+    let pools = free
         .checked_add(u64::from(needs.cpus) * PER_CPU_BYTES)?
         .checked_add(table_frames * PAGE_SIZE)?
         .checked_add(DEVICES_BYTES)?
         .checked_next_multiple_of(LARGE_PAGE)?;
+    let total = pools
+        .checked_add(needs.pool_bytes)?
+        .checked_next_multiple_of(LARGE_PAGE)?;
     Some(Reservation {
         total,
+        pools,
         image_len,
         handoff,
         policy,
@@ -150,6 +158,7 @@ mod tests {
         physical_width: 40,
         has_1gib_pages: true,
         policy_len: 700,
+        pool_bytes: 0,
     };
 
     #[test]
@@ -193,6 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn pools_come_last_in_large_pages_of_their_own() {
+        let pool_bytes = 5 << 20;
+        let found = reserve(Needs {
+            pool_bytes,
+            ..NEEDS
+        })
+        .unwrap();
+        assert_eq!(found.pools, LARGE_PAGE);
+        assert_eq!(found.total, LARGE_PAGE + (6 << 20));
+    }
+
+    #[test]
     fn impossible_processors_are_refused() {
         for cpus in [0, MAX_CPUS + 1] {
             assert_eq!(
@@ -215,14 +236,18 @@ mod tests {
         #[test]
         fn the_free_part_holds_all_that_was_counted(
             image_span: u64, cpus: u32, physical_width: u8, has_1gib_pages: bool, policy_len: u64,
+            pool_bytes: u64,
         ) {
-            let needs = Needs { image_span, cpus, physical_width, has_1gib_pages, policy_len };
+            let needs =
+                Needs { image_span, cpus, physical_width, has_1gib_pages, policy_len, pool_bytes };
             if let Ok(found) = reserve(needs) {
                 prop_assert!(found.total.is_multiple_of(LARGE_PAGE));
                 prop_assert!(found.image_len >= image_span);
                 prop_assert!(found.free - found.policy >= policy_len);
+                prop_assert!(found.pools.is_multiple_of(LARGE_PAGE));
+                prop_assert!(found.total - found.pools >= pool_bytes);
                 prop_assert!(
-                    found.total - found.free
+                    found.pools - found.free
                         >= u64::from(cpus) * PER_CPU_BYTES + found.table_frames * PAGE_SIZE
                 );
             }

@@ -36,6 +36,7 @@ fn hand_over(information: &[u8], kernel: &[u8], hypervisor: &[u8]) -> (Handoff, 
         physical_width: 40,
         has_1gib_pages: true,
         policy_len: policy.len(),
+        pool_bytes: LARGE_PAGE,
     })
     .unwrap();
     let loader = range(0x10_0000, 0x8_0000);
@@ -89,7 +90,11 @@ fn hand_over(information: &[u8], kernel: &[u8], hypervisor: &[u8]) -> (Handoff, 
     };
     handoff.free = Span {
         base: base + reservation.free,
-        len: reservation.total - reservation.free,
+        len: reservation.pools - reservation.free,
+    };
+    handoff.pools = Span {
+        base: base + reservation.pools,
+        len: reservation.total - reservation.pools,
     };
     handoff.rsdp = plan.root_pointer().raw();
     handoff.trampoline = trampoline.start().raw();
@@ -117,7 +122,7 @@ fn what_a_loader_hands_over_is_believed() {
 fn the_hand_over_tells_what_the_boot_loader_told() {
     let (handoff, _) = sample();
     assert_eq!(handoff.serial_port, 0x3e8);
-    assert_eq!(handoff.own.base, 0x7fc0_0000);
+    assert_eq!(handoff.own.base, 0x7fa0_0000);
     assert_eq!(handoff.policy.len, 0x100);
     assert_eq!(handoff.trampoline, 0x9_e000);
     assert_eq!(handoff.told_segments().len(), 3);

@@ -5,9 +5,11 @@
 use core::fmt;
 
 use boot::handoff::GuestStart;
+use ept::{Ept, Npt};
 use instruction::SegmentRegister;
 use memory::{Gpa, Hpa};
 use processor::Reason;
+use raw_cpuid::CpuId;
 
 use crate::cpu::area::Area;
 
@@ -16,8 +18,21 @@ pub(crate) trait Backend: Sized {
     /// The extension's name for the console.
     const NAME: &'static str;
 
+    /// Bytes of the permission maps that all processors share.
+    const PERMISSION_BYTES: u64;
+
     /// Says why this processor cannot be used, if it cannot.
     fn check() -> Result<(), Missing>;
+
+    /// The format of the nested tables, on a processor with physical addresses of so many bits.
+    fn nested_format(physical_width: u32) -> NestedFormat;
+
+    /// Fills in the permission maps at `at`: exits for the `watched` ports and for every register that
+    /// is not the guest's own.
+    ///
+    /// # Safety
+    /// `at` names `PERMISSION_BYTES` bytes, page aligned, that nobody else uses yet.
+    unsafe fn fill_permission_maps(at: Hpa, watched: &[u16]);
 
     /// Turns the extension on and makes a virtual processor that waits for a start-up message.
     fn enable(area: &'static Area, shared: &Shared) -> Self;
@@ -63,10 +78,73 @@ pub(crate) trait Backend: Sized {
 /// What all virtual processors have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Root of the nested page tables.
-    pub(crate) nested_root: Hpa,
+    /// The nested page tables, as the processor is told of them.
+    pub(crate) nested_root: u64,
     /// Which ports and registers cause an exit, in the extension's own format.
     pub(crate) permission_maps: Hpa,
+}
+
+/// Fills a map of a bit for each port, as either extension reads it: only `watched` cause an exit.
+pub(crate) fn fill_port_map(map: &mut [u8], watched: &[u16]) {
+    map.fill(0);
+    for port in watched {
+        map[usize::from(*port) / 8] |= 1 << (port % 8);
+    }
+}
+
+/// What a machine is laid out by before there is a processor in a guest: so that the code that does it
+/// exists once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Means {
+    pub(crate) check: fn() -> Result<(), Missing>,
+    pub(crate) nested_format: fn(u32) -> NestedFormat,
+    pub(crate) permission_bytes: u64,
+    /// As [`Backend::fill_permission_maps`].
+    pub(crate) fill_permission_maps: unsafe fn(Hpa, &[u16]),
+}
+
+impl Means {
+    /// Those of one backend.
+    pub(crate) const fn of<B: Backend>() -> Self {
+        Self {
+            check: B::check,
+            nested_format: B::nested_format,
+            permission_bytes: B::PERMISSION_BYTES,
+            fill_permission_maps: B::fill_permission_maps,
+        }
+    }
+}
+
+/// The format of nested page tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NestedFormat {
+    Npt(Npt),
+    Ept(Ept),
+}
+
+/// A processor's virtualization extension.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Extension {
+    /// Intel's.
+    Vmx,
+    /// AMD's.
+    Svm,
+}
+
+impl Extension {
+    /// Which one this processor has.
+    pub(crate) fn here() -> Option<Self> {
+        let cpuid = CpuId::new();
+        let features = cpuid.get_feature_info();
+        let extended = cpuid.get_extended_processor_and_feature_identifiers();
+        if features.is_some_and(|features| features.has_vmx()) {
+            Some(Self::Vmx)
+        } else if extended.is_some_and(|features| features.has_svm()) {
+            Some(Self::Svm)
+        } else {
+            None
+        }
+    }
 }
 
 /// Why the guest stopped.
@@ -96,6 +174,8 @@ pub(crate) enum Exit {
     Virtualization,
     /// INVD, which would throw away what Bouncer wrote.
     InvalidateCaches,
+    /// XSETBV of the register in ECX.
+    ExtendedControl,
     /// The processor refused to enter the guest, or left it for a reason unknown here.
     Failed {
         /// The extension's own number for it.
@@ -120,6 +200,7 @@ impl Exit {
             Self::Shutdown => Reason::Shutdown,
             Self::Hypercall => Reason::Hypercall,
             Self::Virtualization => Reason::Virtualization,
+            Self::ExtendedControl => Reason::Xsetbv,
             Self::InvalidateCaches | Self::Failed { .. } => Reason::Other,
         }
     }
@@ -195,12 +276,15 @@ pub(crate) struct State<'a> {
 pub(crate) enum Missing {
     /// Neither VMX nor SVM.
     Virtualization,
-    /// VMX only, for which this build has no backend.
-    OnlyVmx,
     /// The firmware locked it.
     LockedByFirmware,
     /// No nested paging.
     NestedPaging,
+    /// VMX without a guest in real mode.
+    UnrestrictedGuest,
+    /// VMX without one of its controls, or with one that cannot be turned off.
+    Control(&'static str),
+    Forced(&'static str),
     /// No no-execute pages or no long mode, without which Bouncer cannot protect itself.
     NoExecute,
 }
@@ -208,13 +292,27 @@ pub(crate) enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Control(name) => {
+                return write!(
+                    f,
+                    "this processor's VT-x has no control \"{name}\", without which Bouncer cannot keep \
+                     the guest apart; choose a processor model that has it"
+                );
+            }
+            Self::Forced(name) => {
+                return write!(
+                    f,
+                    "this processor's VT-x cannot do without \"{name}\", which Bouncer has no answer to; \
+                     choose a processor model that can"
+                );
+            }
+            Self::UnrestrictedGuest => {
+                "this processor's VT-x has no unrestricted guest: Bouncer cannot run a guest in real \
+                 mode, in which its processors start, without it; choose a processor model that has it"
+            }
             Self::Virtualization => {
                 "this processor has no hardware virtualization (neither Intel VT-x nor AMD-V): \
                  Bouncer cannot run on it; in an emulator choose a processor model that has it"
-            }
-            Self::OnlyVmx => {
-                "this processor has Intel VT-x, for which this build has no backend: \
-                 it runs on processors with AMD-V and on QEMU's emulation of it"
             }
             Self::LockedByFirmware => {
                 "the firmware has locked hardware virtualization off: \

@@ -72,6 +72,7 @@ pub(crate) fn verdict<'p>(
 pub(crate) fn describe(
     policy: &Policy,
     topology: &Topology<MAX_FUNCTIONS>,
+    mediator: impl Fn(FunctionId) -> Option<&'static str>,
     protection: impl Fn(FunctionId) -> &'static str,
 ) {
     let found: Vec<(FunctionId, Found), MAX_FUNCTIONS> = topology
@@ -84,11 +85,19 @@ pub(crate) fn describe(
     let _ = policy::explain::devices(policy, &devices, &mut Console);
     for (id, found) in &found {
         if let Some(verdict) = verdict(policy, topology, *id) {
+            let (mediator, protection) = (mediator(*id), protection(*id));
+            if let Some(mediator) = mediator {
+                say!(
+                    "device {}: mediated as {mediator}; it reaches {} of Bouncer's own and nothing else",
+                    found.at,
+                    verdict.pool
+                );
+            }
             say!(
-                "@device bdf={} trust={} mediator=none protection={} rule=\"{}\"",
+                "@device bdf={} trust={} mediator={} protection={protection} rule=\"{}\"",
                 found.at,
                 verdict.trust,
-                protection(*id),
+                mediator.unwrap_or("none"),
                 verdict.rule
             );
         }

@@ -22,7 +22,8 @@ use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
 use crate::run::Runner;
-use crate::{command, hidden, io_apic};
+use crate::virtual_unit::{self, Shared};
+use crate::{command, hidden, io_apic, mediated, nmis};
 
 /// Offsets of the local APIC whose dropped writes have been reported.
 static DROPPED: Once<u32, 8> = Once::new();
@@ -39,14 +40,12 @@ pub(crate) enum Failure {
 /// Emulates the instruction at RIP.
 pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure> {
     let (machine, area) = (runner.machine, runner.area);
-    let state = runner.cpu.state();
-    let paging = paging_of(&state, machine.physical_width);
-    let mut vcpu = Emulated {
-        machine,
-        area,
-        paging,
-        state,
-    };
+    carry_out(Emulated::new(machine, area, runner.cpu.state()))
+}
+
+/// Once for all backends.
+#[inline(never)]
+fn carry_out(mut vcpu: Emulated<'_>) -> Result<(), Failure> {
     let (bytes, bits) = vcpu.fetch().map_err(Failure::Fault)?;
     let instruction = decode(&bytes, bits).map_err(Failure::Undecodable)?;
     execute(&instruction, &mut vcpu).map_err(Failure::Fault)
@@ -55,16 +54,13 @@ pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure>
 /// The length of the instruction at RIP, if it can still be fetched.
 pub(crate) fn current_len<B: Backend>(runner: &mut Runner<B>) -> Option<u8> {
     let (machine, area) = (runner.machine, runner.area);
-    let state = runner.cpu.state();
-    let paging = paging_of(&state, machine.physical_width);
-    let (bytes, bits) = Emulated {
-        machine,
-        area,
-        paging,
-        state,
-    }
-    .fetch()
-    .ok()?;
+    measure(&Emulated::new(machine, area, runner.cpu.state()))
+}
+
+/// Once for all backends.
+#[inline(never)]
+fn measure(vcpu: &Emulated<'_>) -> Option<u8> {
+    let (bytes, bits) = vcpu.fetch().ok()?;
     decode(&bytes, bits)
         .ok()
         .map(|instruction| instruction.length())
@@ -103,10 +99,27 @@ enum Place {
         page: Gpa,
         offset: u32,
     },
+    /// A register of the unit that the guest sees.
+    Unit {
+        unit: &'static Shared,
+        offset: u32,
+    },
     Hidden,
     /// Where nothing is for the guest: all ones, and writes go nowhere.
     Nothing,
     Device,
+}
+
+impl<'a> Emulated<'a> {
+    fn new(machine: &'static Machine, area: &'static Area, state: State<'a>) -> Self {
+        let paging = paging_of(&state, machine.physical_width);
+        Self {
+            machine,
+            area,
+            paging,
+            state,
+        }
+    }
 }
 
 impl Emulated<'_> {
@@ -119,6 +132,9 @@ impl Emulated<'_> {
     }
 
     fn place(&self, range: ByteRange<Gpa>) -> Place {
+        if let Some((unit, offset)) = virtual_unit::at(range) {
+            return Place::Unit { unit, offset };
+        }
         if self.machine.hidden.iter().any(|own| range.overlaps(own)) {
             return Place::Hidden;
         }
@@ -153,6 +169,7 @@ impl Emulated<'_> {
             Place::Apic { offset } => {
                 to.copy_from_slice(&read_apic(offset).to_le_bytes()[..to.len()])
             }
+            Place::Unit { unit, offset } => unit.read(offset, to),
             Place::Hidden => {
                 hidden::report(self.area, range, Access::Read, *self.state.rip);
                 to.fill(0xff);
@@ -160,6 +177,7 @@ impl Emulated<'_> {
             Place::Nothing => to.fill(0xff),
             // SAFETY: the nested tables let the guest read the page itself.
             Place::IoApic { .. } => unsafe { physical::read_device(range.start().identity(), to) },
+            Place::Device if self.is_read_by_mediator(range, to) => {}
             Place::Device if self.is_read_by_fabric(range, to) => {}
             // SAFETY: mapped, neither Bouncer's nor watched: the guest could make this access itself.
             Place::Device => unsafe { physical::read_device(range.start().identity(), to) },
@@ -171,14 +189,26 @@ impl Emulated<'_> {
         match self.place(range) {
             Place::Memory => Physical(self.machine).write(range.start(), from)?,
             Place::Apic { offset } => self.write_apic(offset, from),
+            Place::Unit { unit, offset } => unit.write(self.machine, self.area, offset, from),
             Place::Hidden => hidden::report(self.area, range, Access::Write, *self.state.rip),
             Place::Nothing => {}
             Place::IoApic { page, offset } => io_apic::write_for_guest(page, offset, from),
+            Place::Device if self.is_written_by_mediator(range, from) => {}
             Place::Device if self.is_written_by_fabric(range, from) => {}
             // SAFETY: as for reads.
             Place::Device => unsafe { physical::write_device(range.start().identity(), from) },
         }
         Ok(())
+    }
+
+    fn is_read_by_mediator(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
+        let slot = mediated::at(range);
+        slot.is_some_and(|slot| slot.read(self.machine, range, to))
+    }
+
+    fn is_written_by_mediator(&self, range: ByteRange<Gpa>, from: &[u8]) -> bool {
+        let slot = mediated::at(range);
+        slot.is_some_and(|slot| slot.write(self.machine, self.area, range, from))
     }
 
     fn is_read_by_fabric(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
@@ -203,7 +233,9 @@ impl Emulated<'_> {
         let value = u32::from_le_bytes(bytes);
         if offset == apic::COMMAND_LOW {
             let high = u64::from(apic::read_for_guest(apic::COMMAND_HIGH));
-            let asked = icr::read(high << 32 | u64::from(value), Format::Xapic);
+            let whole = high << 32 | u64::from(value);
+            nmis::note_command(self.machine, self.area, whole, Format::Xapic);
+            let asked = icr::read(whole, Format::Xapic);
             if asked != icr::Command::Pass {
                 command::obey(self.machine, self.area, asked);
                 return;

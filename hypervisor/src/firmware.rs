@@ -10,8 +10,9 @@ use memory::{ByteRange, Gpa, GuestMemory, Hole, PAGE_SIZE};
 use pci::Ecam;
 use processor::power::Power;
 
+use crate::console::say;
 use crate::cpu::timer::Timer;
-use crate::fabric::{MAX_WINDOWS, Windows};
+use crate::fabric::Windows;
 use crate::machine::{IoApic, IoApics, MAX_PROCESSORS};
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
@@ -29,9 +30,14 @@ pub(crate) struct Found {
     pub(crate) io_apics: IoApics,
     pub(crate) timer: Timer,
     pub(crate) power: Power,
-    /// Windows into PCI configuration space, of which only those below 4 GiB are used.
+    /// Windows into PCI configuration space.
     pub(crate) windows: Windows,
+    /// Those that are not used: above 4 GiB, or one too many. What is behind them stays unknown.
+    pub(crate) unreached: Unreached,
 }
+
+/// Windows into configuration space that are not used.
+pub(crate) type Unreached = Vec<ByteRange<Gpa>, 4>;
 
 /// Reads the tables.
 pub(crate) fn read(handoff: &Handoff) -> Result<Found, Refusal> {
@@ -88,7 +94,7 @@ pub(crate) fn read(handoff: &Handoff) -> Result<Found, Refusal> {
             .reset
             .and_then(|reset| Some((reset.register.port()?, reset.value))),
     };
-    let mut windows = Windows::new();
+    let (mut windows, mut unreached) = (Windows::new(), Unreached::new());
     if let Some(mcfg) = tables.find(Signature::MCFG)? {
         let content = mcfg.copy(&memory, &mut buffer)?;
         let mapped = Mcfg::parse(&content)?.entries().filter_map(|window| {
@@ -99,11 +105,19 @@ pub(crate) fn read(handoff: &Handoff) -> Result<Found, Refusal> {
                 window.last_bus,
             )
         });
-        windows.extend(
-            mapped
-                .filter(|window| window.range().last().raw() < MAPPED)
-                .take(MAX_WINDOWS),
-        );
+        for window in mapped {
+            let range = window.range();
+            if range.last().raw() < MAPPED && windows.push(window).is_ok() {
+                continue;
+            }
+            say!(
+                "devices      configuration space of segment {} at {} is above 4 GiB, or one window too \
+                 many: nobody reaches what is behind it",
+                window.segment(),
+                range.start()
+            );
+            unreached.push(range).map_err(|_| Refusal::Windows)?;
+        }
     }
     Ok(Found {
         apic_ids,
@@ -111,6 +125,7 @@ pub(crate) fn read(handoff: &Handoff) -> Result<Found, Refusal> {
         timer: Timer::new(port),
         power,
         windows,
+        unreached,
     })
 }
 
@@ -132,12 +147,30 @@ pub(crate) fn dmar(
     Ok(Some(table.copy(&memory, copy)?.bytes()))
 }
 
-/// Takes the table of the remapping hardware away from the guest, to whom it does not belong.
-pub(crate) fn hide_dmar(handoff: &Handoff) -> Result<(), Refusal> {
+/// Takes the table of the remapping hardware away from the guest, to whom it does not belong, and
+/// shows it `table` instead, if there is one.
+pub(crate) fn replace_dmar(handoff: &Handoff, table: Option<&[u8]>) -> Result<(), Refusal> {
     let memory = Mapped;
     let rsdp = Rsdp::read(&memory, Gpa::new(handoff.rsdp))?;
-    acpi::hide(&memory, &rsdp, Signature::DMAR)?;
+    let place = table.zip(room_for_tables(handoff));
+    let Some((table, place)) = place else {
+        acpi::hide(&memory, &rsdp, Signature::DMAR)?;
+        return Ok(());
+    };
+    memory
+        .write(place.start(), table)
+        .map_err(|_| Refusal::Memory)?;
+    acpi::replace(&memory, &rsdp, Signature::DMAR, place.start().raw() as u32)?;
     Ok(())
+}
+
+/// Where the guest can be shown a table, if the loader kept a page for it.
+pub(crate) fn room_for_tables(handoff: &Handoff) -> Option<ByteRange<Gpa>> {
+    /// Behind the root pointer, which has 36 bytes.
+    const BEHIND: u64 = 64;
+    let page = Gpa::new(handoff.rsdp);
+    let range = ByteRange::new(page.checked_add(BEHIND)?, PAGE_SIZE - BEHIND)?;
+    (page.page_offset() == 0 && range.last().raw() < MAPPED).then_some(range)
 }
 
 /// All memory that the loader mapped. There is no guest yet: whoever wrote it is the firmware.
@@ -166,7 +199,7 @@ impl GuestMemory for Mapped {
             return Err(Hole(range));
         }
         for (index, byte) in from.iter().enumerate() {
-            // SAFETY: mapped one to one by the loader. Only ACPI tables are written (`hide_dmar`),
+            // SAFETY: mapped one to one by the loader. Only ACPI tables are written (`replace_dmar`),
             // which are the guest's and no object of ours.
             unsafe { (at.raw() as *mut u8).add(index).write_volatile(*byte) };
         }

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use boot::handoff::Handoff;
-use boot::memory_map::{Region, RegionKind};
+use boot::memory_map::{MAX_REGIONS, Region, RegionKind};
 use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, TimedOut};
 use processor::Reason;
@@ -35,6 +35,9 @@ pub(crate) type IoApics = Vec<IoApic, 16>;
 /// Ranges that the guest never reaches.
 pub(crate) type Hidden = Vec<ByteRange<Gpa>, 40>;
 
+/// Pieces of memory, in ascending order.
+pub(crate) type MemoryPieces = Vec<ByteRange<Hpa>, MAX_REGIONS>;
+
 /// The one machine; set before the other processors are raised.
 static MACHINE: Once<Machine> = Once::new();
 
@@ -49,6 +52,8 @@ pub(crate) struct Machine {
     pub(crate) own: ByteRange<Gpa>,
     /// That, and the registers of the remapping units where Bouncer owns them.
     pub(crate) hidden: &'static Hidden,
+    /// The guest's memory.
+    pub(crate) memory: MemoryPieces,
     /// What stands between the guest and its devices, where they are confined.
     pub(crate) fabric: Option<&'static fabric::Shared>,
     /// Time before anything is calibrated.
@@ -114,27 +119,33 @@ impl Machine {
     /// Whether every byte of `range` is memory rather than a device's: something that may be read
     /// more than once and has no side effect.
     pub(crate) fn is_memory(&self, range: ByteRange<Hpa>) -> bool {
-        let is_ram = |region: &Region| {
-            [
-                RegionKind::USABLE,
-                RegionKind::ACPI_RECLAIMABLE,
-                RegionKind::ACPI_NVS,
-                RegionKind::PERSISTENT,
-            ]
-            .contains(&region.kind)
-        };
-        let mut at = range.start();
-        for region in self.handoff.regions().filter(is_ram) {
-            if region.range.contains(at) {
-                if region.range.contains(range.last()) {
-                    return true;
-                }
-                match region.range.last().checked_add(1) {
-                    Some(next) => at = next,
-                    None => return false,
-                }
+        self.memory.iter().any(|piece| piece.covers(&range))
+    }
+}
+
+/// The machine's memory that is the guest's, neighbouring regions in one piece: it is asked for with
+/// every request of a mediated device.
+pub(crate) fn memory_of(handoff: &Handoff) -> MemoryPieces {
+    let is_ram = |region: &Region| {
+        [
+            RegionKind::USABLE,
+            RegionKind::ACPI_RECLAIMABLE,
+            RegionKind::ACPI_NVS,
+            RegionKind::PERSISTENT,
+        ]
+        .contains(&region.kind)
+    };
+    let mut pieces = MemoryPieces::new();
+    for region in handoff.regions().filter(is_ram) {
+        match pieces.last_mut() {
+            Some(last) if last.last().checked_add(1) == Some(region.range.start()) => {
+                *last = last.hull(&region.range);
+            }
+            // There is room for as many as the hand-over tells.
+            _ => {
+                let _ = pieces.push(region.range);
             }
         }
-        false
     }
+    pieces
 }

@@ -10,6 +10,7 @@
 mod backend;
 mod command;
 mod console;
+mod copy;
 mod cpu;
 mod devices;
 mod emulation;
@@ -23,12 +24,16 @@ mod io_apic;
 mod limit;
 mod machine;
 mod mappings;
+mod mediated;
+mod nmis;
 mod own;
 mod physical;
 mod power;
 mod refusal;
 mod run;
 mod svm;
+mod virtual_unit;
+mod vmx;
 
 use boot::handoff::{Handoff, Rehearsal};
 use boot::reservation::PER_CPU_BYTES;
@@ -39,7 +44,7 @@ use policy::Policy;
 use processor::legacy::{self, Keyboard};
 use spin::mutex::TicketMutex;
 
-use backend::{Backend, Shared};
+use backend::{Backend, Extension, Means, Missing, Shared};
 use console::say;
 use cpu::area::{self, Area};
 use cpu::timer::TICKS_PER_SECOND;
@@ -47,12 +52,10 @@ use cpu::{apic, startup};
 use fabric::{Confinement, Needs, Space};
 use machine::{Hidden, MAX_PROCESSORS, Machine};
 use mappings::NestedMap;
+use mediated::Pools;
 use own::OwnFrames;
 use refusal::{Refusal, refuse};
 use run::Runner;
-
-/// The backend of this build. VMX joins it behind the same trait.
-type Processor = svm::Processor;
 
 /// Where the loader jumps to, with the address of the hand-over in RDI, on a stack of its own, with
 /// the first 4 GiB mapped one to one.
@@ -71,20 +74,28 @@ unsafe extern "sysv64" fn _start(handoff: *const Handoff) -> ! {
     if let Err(error) = checked {
         refuse(Refusal::Handoff(error));
     }
-    say!(
-        "Bouncer {} on {}",
-        env!("CARGO_PKG_VERSION"),
-        Processor::NAME
-    );
-    match take_over(handoff) {
-        Ok((machine, pages)) => run_on(machine, pages),
+    match Extension::here() {
+        Some(Extension::Vmx) => start::<vmx::Processor>(handoff),
+        Some(Extension::Svm) => start::<svm::Processor>(handoff),
+        None => refuse(Refusal::Missing(Missing::Virtualization)),
+    }
+}
+
+/// The rest, with the backend for this processor.
+fn start<B: Backend>(handoff: &'static Handoff) -> ! {
+    say!("Bouncer {} on {}", env!("CARGO_PKG_VERSION"), B::NAME);
+    match take_over(handoff, Means::of::<B>()) {
+        Ok((machine, pages)) => run_on::<B>(machine, pages),
         Err(refusal) => refuse(refusal),
     }
 }
 
 /// Reads what the firmware says and lays out Bouncer's own memory.
-fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::Root), Refusal> {
-    Processor::check().map_err(Refusal::Missing)?;
+fn take_over(
+    handoff: &'static Handoff,
+    means: Means,
+) -> Result<(&'static Machine, mappings::Root), Refusal> {
+    (means.check)().map_err(Refusal::Missing)?;
     let policy = devices::policy(handoff)?;
     let found = firmware::read(handoff)?;
     check_ids(&found)?;
@@ -105,7 +116,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
             .map_err(|_| Refusal::Processors { found: count })?;
     }
     let own_tables = mappings::own(handoff, &areas, &mut frames)?;
-    let permission_maps = frames.take_run(svm::PERMISSION_BYTES as u64)?;
+    let permission_maps = frames.take_run(means.permission_bytes)?;
 
     // SAFETY: the firmware names the windows, and no guest runs that could use the ports.
     let space = unsafe { Space::new(found.windows.clone()) };
@@ -115,20 +126,20 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
     let confinement = fabric::plan(policy, dmar, &topology, found.timer)?;
     let ports = watched_ports(handoff, &found, confinement.is_some());
     // SAFETY: the run was just taken.
-    unsafe { svm::fill_permission_maps(permission_maps, &ports) };
+    unsafe { (means.fill_permission_maps)(permission_maps, &ports) };
 
-    let hidden: &'static Hidden = frames.keep(hidden(own, confinement.as_ref()))?;
+    let hidden: &'static Hidden = frames.keep(hidden(own, confinement.as_ref(), &found))?;
     let mut holes: Hidden = hidden.clone();
     holes.extend(mappings::message_window());
     let traps = traps(&found, confinement.is_some());
-    let map = NestedMap::new(frames.keep(holes)?, traps, &mut frames)?;
+    let format = (means.nested_format)(mappings::physical_width());
+    let map = NestedMap::new(format, frames.keep(holes)?, traps, &mut frames)?;
     let shared = Shared {
         nested_root: map.root(),
         permission_maps,
     };
     let (fabric, unused) = match confinement {
         Some(confinement) => {
-            firmware::hide_dmar(handoff)?;
             let needs = Needs {
                 handoff,
                 policy,
@@ -137,16 +148,21 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
                 topology,
                 io_apics: found.io_apics.clone(),
                 timer: found.timer,
+                unreached: &found.unreached,
+                watched: &ports,
                 apic_id: apic::id(),
                 map,
+                // SAFETY: the validated hand-over says that nobody uses this part of Bouncer's memory.
+                pools: unsafe { Pools::new(handoff.pools.range()) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
+            firmware::replace_dmar(handoff, virtual_unit::there().map(|unit| unit.table()))?;
             let held = fabric.lock();
             held.describe();
             (Some(fabric), held.unused())
         }
         None => {
-            devices::describe(policy, &topology, |_| "none");
+            devices::describe(policy, &topology, |_| None, |_| "none");
             say!("@iommu units=0 enforcement=none");
             (None, frames.untouched())
         }
@@ -155,6 +171,7 @@ fn take_over(handoff: &'static Handoff) -> Result<(&'static Machine, mappings::R
         handoff,
         own,
         hidden,
+        memory: machine::memory_of(handoff),
         fabric,
         timer: found.timer,
         power: found.power,
@@ -190,10 +207,16 @@ fn check_ids(found: &firmware::Found) -> Result<(), Refusal> {
 }
 
 /// What the guest never reaches. There is room: there are fewer units (`fabric`) than places.
-fn hidden(own: ByteRange<Gpa>, confinement: Option<&Confinement>) -> Hidden {
+fn hidden(
+    own: ByteRange<Gpa>,
+    confinement: Option<&Confinement>,
+    found: &firmware::Found,
+) -> Hidden {
     let registers = confinement.into_iter().flat_map(Confinement::registers);
     let registers = registers.map(|range| range.identity());
-    core::iter::once(own).chain(registers).collect()
+    let unreached = found.unreached.iter().filter(|_| confinement.is_some());
+    let all = core::iter::once(own).chain(registers);
+    all.chain(unreached.copied()).collect()
 }
 
 /// Where the guest is stopped from the start: at stores to the I/O APICs, whose entries could stop
@@ -226,7 +249,7 @@ fn watched_ports(handoff: &Handoff, found: &firmware::Found, is_confined: bool) 
 }
 
 /// Goes over to Bouncer's own tables and stack.
-fn run_on(machine: &'static Machine, own_tables: mappings::Root) -> ! {
+fn run_on<B: Backend>(machine: &'static Machine, own_tables: mappings::Root) -> ! {
     let loader_tables = mappings::current_root();
     let area = machine.areas[0];
     // SAFETY: the tables map all of Bouncer and the machine one to one; the area is this processor's,
@@ -238,25 +261,28 @@ fn run_on(machine: &'static Machine, own_tables: mappings::Root) -> ! {
             area.stack().1,
             loader_tables.raw(),
             own_tables.raw(),
-            raise_and_run,
+            raise_and_run::<B>,
         )
     }
 }
 
 /// The rest of the first processor's life, on its own stack.
-extern "sysv64" fn raise_and_run(loader_tables: u64, own_tables: u64) -> ! {
+extern "sysv64" fn raise_and_run<B: Backend>(loader_tables: u64, own_tables: u64) -> ! {
     let Some(machine) = Machine::published() else {
         refuse(Refusal::Memory)
     };
     OWN_TABLES.call_once(|| own_tables);
     let area = area::current();
-    let cpu = Processor::enable(area, &machine.shared);
+    let mut cpu = B::enable(area, &machine.shared);
     area.note_ready();
-    raise_others(machine, loader_tables);
+    raise_others(machine, loader_tables, processor_entry::<B>);
     describe(machine);
     rehearse(machine.handoff.rehearsal);
     say!("starting the guest");
     announce_launch(machine);
+    if machine.handoff.rehearsal == Rehearsal::ENTRY {
+        *cpu.state().rflags = 0;
+    }
     Runner::first(cpu, area, machine).run()
 }
 
@@ -266,7 +292,11 @@ static OWN_TABLES: spin::Once<u64> = spin::Once::new();
 /// Microseconds until a processor that was raised must be ready.
 const READY: u32 = 500_000;
 
-fn raise_others(machine: &'static Machine, loader_tables: u64) {
+fn raise_others(
+    machine: &'static Machine,
+    loader_tables: u64,
+    arrive: extern "sysv64" fn(u32, u64) -> !,
+) {
     let own = area::current().apic_id();
     let others: Vec<u32, MAX_PROCESSORS> = machine
         .apic_ids
@@ -285,7 +315,7 @@ fn raise_others(machine: &'static Machine, loader_tables: u64) {
     };
     // SAFETY: the validated hand-over sets the page aside; the loader's tables map the low 4 GiB,
     // with Bouncer and that page in them; there is an area for every APIC id.
-    let came = unsafe { startup::raise(&plan, machine.timer, processor_entry) };
+    let came = unsafe { startup::raise(&plan, machine.timer, arrive) };
     let is_ready = || machine.areas.iter().filter(|area| area.is_ready()).count() as u32 > came;
     let all = machine.timer.wait_until(READY, is_ready) && came as usize == others.len();
     if !all {
@@ -305,7 +335,7 @@ fn raise_others(machine: &'static Machine, loader_tables: u64) {
 }
 
 /// Where the other processors arrive, each on its own stack.
-extern "sysv64" fn processor_entry(number: u32, _: u64) -> ! {
+extern "sysv64" fn processor_entry<B: Backend>(number: u32, _: u64) -> ! {
     let (Some(machine), Some(root)) = (Machine::published(), OWN_TABLES.get()) else {
         cpu::instructions::stop()
     };
@@ -317,16 +347,17 @@ extern "sysv64" fn processor_entry(number: u32, _: u64) -> ! {
         mappings::switch(mappings::Root::new(*root));
         area.adopt(apic::id());
     }
-    if let Err(missing) = Processor::check() {
+    if let Err(missing) = B::check() {
         say!("processor {number}: {missing}");
         cpu::instructions::stop()
     }
-    let cpu = Processor::enable(area, &machine.shared);
+    let cpu = B::enable(area, &machine.shared);
     area.note_ready();
     Runner::waiting(cpu, area, machine).run()
 }
 
-/// Dies as the command line asks, so that the last words can be seen.
+/// Dies as the command line asks, so that the last words can be seen; by its own name.
+#[inline(never)]
 fn rehearse(rehearsal: Rehearsal) {
     match rehearsal {
         Rehearsal::PANIC => panic!("a rehearsed panic: the command line asked for it"),
@@ -350,10 +381,11 @@ fn describe(machine: &Machine) {
             >> 20
     );
     say!(
-        "@own base={:#x} bytes={} image={}",
+        "@own base={:#x} bytes={} image={} pools={}",
         handoff.own.base,
         handoff.own.len,
-        handoff.image.len
+        handoff.image.len,
+        handoff.pools.len
     );
 }
 

@@ -7,8 +7,8 @@ use core::arch::asm;
 
 use boot::handoff::Handoff;
 use ept::{
-    Access, Depth, GuestMap, HostAttributes, HostPaging, MapError, Mtrrs, Npt, PatIndex, Plan,
-    Trap, TrapKind,
+    Access, Depth, Ept, Eptp, FIXED_MTRRS, GuestMap, HostAttributes, HostPaging, MapError, Mtrrs,
+    Nested, Npt, PatIndex, Plan, Trap, TrapKind, VariableMtrr,
 };
 use heapless::Vec;
 use memory::{ByteRange, Flush, Gpa, Hpa, Hva, PAGE_SIZE, TimedOut};
@@ -16,8 +16,10 @@ use paging::{Change, Draft, PageSize};
 use raw_cpuid::CpuId;
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 
+use crate::backend::NestedFormat;
 use crate::cpu::apic;
 use crate::cpu::area::Area;
+use crate::cpu::instructions::read_msr;
 use crate::machine::Machine;
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
@@ -60,6 +62,11 @@ fn geometry() -> (u32, PageSize) {
             PageSize::MiB2
         },
     )
+}
+
+/// The largest page of tables in the processor's own format.
+pub(crate) fn largest_page() -> PageSize {
+    geometry().1
 }
 
 /// Builds Bouncer's own tables: all physical memory one to one, readable and writable and never
@@ -117,7 +124,10 @@ pub(crate) fn mapped_width(physical_width: u32) -> u32 {
 /// The guest's nested tables: everything one to one but what is hidden from it, and stops where
 /// somebody has to look.
 #[derive(Debug)]
-pub(crate) struct NestedMap(GuestMap<'static, Npt>);
+pub(crate) enum NestedMap {
+    Npt(GuestMap<'static, Npt>),
+    Ept(GuestMap<'static, Ept>),
+}
 
 /// Places at which the guest is stopped from the start.
 pub(crate) type Traps = Vec<Trap, 40>;
@@ -126,30 +136,44 @@ impl NestedMap {
     /// Builds the tables. `holes` are never mapped; at `traps` the guest is stopped, and at stores to
     /// the local APIC's page, some of whose registers start and stop processors.
     pub(crate) fn new(
+        format: NestedFormat,
         holes: &'static [ByteRange<Gpa>],
         mut traps: Traps,
         frames: &mut OwnFrames,
     ) -> Result<Self, Refusal> {
-        let (width, largest) = geometry();
+        let width = physical_width();
         let page = apic::page().ok_or(Refusal::Memory)?;
         traps.push(on_stores(page)).map_err(|_| Refusal::Memory)?;
         let traps: &'static Traps = frames.keep(traps)?;
-        let format = Npt::new(Depth::Four, width, largest);
-        // SVM combines the guest's memory types with the MTRRs itself (APM 15.25.8).
-        let plan = Plan::new(width, holes, traps, Mtrrs::new(width, 0, None, &[])?)?;
-        Ok(Self(GuestMap::build(format, plan, frames)?))
+        let plan = |mtrrs| Plan::new(width, holes, traps, mtrrs);
+        Ok(match format {
+            // SVM combines the guest's memory types with the MTRRs itself (APM 15.25.8).
+            NestedFormat::Npt(format) => {
+                let plan = plan(Mtrrs::new(width, 0, None, &[])?)?;
+                Self::Npt(GuestMap::build(format, plan, frames)?)
+            }
+            // EPT takes their place (SDM vol. 3C, 29.3.7.2).
+            NestedFormat::Ept(format) => {
+                let plan = plan(mtrrs(width, frames)?)?;
+                Self::Ept(GuestMap::build(format, plan, frames)?)
+            }
+        })
     }
 
-    /// The root.
-    pub(crate) fn root(&self) -> Hpa {
-        self.0.table().root()
+    /// The root, as the processor is told of it.
+    pub(crate) fn root(&self) -> u64 {
+        match self {
+            Self::Npt(map) => map.table().root().raw(),
+            Self::Ept(map) => Eptp::new(map.table()).word(),
+        }
     }
 
     /// Stops the guest at every access to the page at `page`.
     pub(crate) fn stop_at(&mut self, frames: &mut OwnFrames, page: Gpa) -> Result<(), MapError> {
-        let change = self.0.trap(frames, page, TrapKind::Absent)?;
-        settle(change, frames);
-        Ok(())
+        match self {
+            Self::Npt(map) => stop_at(map, frames, page),
+            Self::Ept(map) => stop_at(map, frames, page),
+        }
     }
 
     /// Lets the guest through at the page at `page` again.
@@ -158,10 +182,65 @@ impl NestedMap {
         frames: &mut OwnFrames,
         page: Gpa,
     ) -> Result<(), MapError> {
-        let change = self.0.untrap(frames, page)?;
-        settle(change, frames);
-        Ok(())
+        match self {
+            Self::Npt(map) => let_through(map, frames, page),
+            Self::Ept(map) => let_through(map, frames, page),
+        }
     }
+}
+
+fn stop_at<F: Nested>(
+    map: &mut GuestMap<'static, F>,
+    frames: &mut OwnFrames,
+    page: Gpa,
+) -> Result<(), MapError> {
+    let change = map.trap(frames, page, TrapKind::Absent)?;
+    settle(change, frames);
+    Ok(())
+}
+
+fn let_through<F: Nested>(
+    map: &mut GuestMap<'static, F>,
+    frames: &mut OwnFrames,
+    page: Gpa,
+) -> Result<(), MapError> {
+    let change = map.untrap(frames, page)?;
+    settle(change, frames);
+    Ok(())
+}
+
+/// The MTRRs of the running processor as the firmware set them; those of the others are the same (SDM
+/// vol. 3A, 12.11.8).
+fn mtrrs(width: u32, frames: &mut OwnFrames) -> Result<Mtrrs<'static>, Refusal> {
+    use x86::msr::{
+        IA32_MTRR_DEF_TYPE, IA32_MTRR_FIX4K_C0000, IA32_MTRR_FIX16K_80000, IA32_MTRR_FIX64K_00000,
+        IA32_MTRR_PHYSBASE0, IA32_MTRRCAP,
+    };
+    /// IA32_MTRRCAP: how many variable pairs there are, and whether there are fixed ones.
+    const VARIABLE: u64 = 0xff;
+    const FIXED: u64 = 1 << 8;
+    let read = |index| read_msr(index).unwrap_or(0);
+    let capability = read(IA32_MTRRCAP);
+    let pairs = (0..(capability & VARIABLE) as u32).map(|pair| VariableMtrr {
+        base: read(IA32_MTRR_PHYSBASE0 + 2 * pair),
+        mask: read(IA32_MTRR_PHYSBASE0 + 2 * pair + 1),
+    });
+    // Pairs beyond any processor's number are none.
+    let variable: &'static Vec<VariableMtrr, 32> = frames.keep(pairs.take(32).collect())?;
+    let fixed: &'static [u64; FIXED_MTRRS] = frames.keep(core::array::from_fn(|index| {
+        read(match index as u32 {
+            0 => IA32_MTRR_FIX64K_00000,
+            index @ 1..=2 => IA32_MTRR_FIX16K_80000 + index - 1,
+            index => IA32_MTRR_FIX4K_C0000 + index - 3,
+        })
+    }))?;
+    let fixed = (capability & FIXED != 0).then_some(fixed);
+    Ok(Mtrrs::new(
+        width,
+        read(IA32_MTRR_DEF_TYPE),
+        fixed,
+        variable,
+    )?)
 }
 
 /// Stops the guest at stores to `pages`.
@@ -192,7 +271,7 @@ impl Flush<ByteRange<Gpa>> for Processors {
 
 /// A processor that cannot be called out of the guest goes on with pages that are not the guest's
 /// any more: the machine stops there.
-fn settle(change: Change<Npt>, frames: &mut OwnFrames) {
+fn settle<F: Nested>(change: Change<F>, frames: &mut OwnFrames) {
     if let Err((change, _)) = change.settle(&mut Processors, frames) {
         panic!(
             "a processor did not leave the guest; it still knows {:?}",

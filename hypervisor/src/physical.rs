@@ -5,6 +5,7 @@
 
 use memory::{ByteRange, Gpa, GuestMemory, Hole, Hpa};
 
+use crate::copy;
 use crate::machine::Machine;
 
 /// The guest's memory: RAM as the firmware described it, less Bouncer's own.
@@ -48,11 +49,8 @@ impl GuestMemory for Physical {
         let Some(range) = self.range(at, from.len())? else {
             return Ok(());
         };
-        let to = range.start().raw() as *mut u8;
-        for (index, byte) in from.iter().enumerate() {
-            // SAFETY: as for `read`; the guest's own memory is the guest's to lose.
-            unsafe { to.add(index).write_volatile(*byte) };
-        }
+        // SAFETY: as for `read`; the guest's own memory is the guest's to lose.
+        unsafe { copy_out(from, range.start().raw()) };
         Ok(())
     }
 }
@@ -72,15 +70,35 @@ unsafe fn copy_in(from: u64, to: &mut [u8]) {
         let word = unsafe { (from as *const u32).read_volatile() };
         to.copy_from_slice(&word.to_le_bytes());
     } else {
+        // SAFETY: as above; `to` is ours alone.
+        unsafe { copy::copy(from, to.as_mut_ptr() as u64, to.len() as u64) };
+    }
+}
+
+/// Copies bytes that others may read meanwhile. Aligned words are stored whole.
+///
+/// # Safety
+/// `to` names `from.len()` bytes of mapped RAM outside every Rust object.
+unsafe fn copy_out(from: &[u8], to: u64) {
+    match *from {
+        [a, b, c, d] if to.is_multiple_of(4) => {
+            // SAFETY: as the caller says, and aligned.
+            unsafe { (to as *mut u32).write_volatile(u32::from_le_bytes([a, b, c, d])) };
+        }
+        [a, b, c, d, e, f, g, h] if to.is_multiple_of(8) => {
+            let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+            // SAFETY: as above.
+            unsafe { (to as *mut u64).write_volatile(word) };
+        }
         // SAFETY: as above.
-        unsafe { copy_in_bytes(from, to) };
+        _ => unsafe { copy::copy(from.as_ptr() as u64, to, from.len() as u64) },
     }
 }
 
 /// Copies byte by byte.
 ///
 /// # Safety
-/// As for `copy_in`, or for `read_device`.
+/// As for `read_device`.
 unsafe fn copy_in_bytes(from: u64, to: &mut [u8]) {
     for (index, byte) in to.iter_mut().enumerate() {
         // SAFETY: as the caller says.

@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     Processors { found: usize },
     /// More I/O APICs than Bouncer has room for.
     IoApics,
+    /// More windows into configuration space than can be kept from the guest.
+    Windows,
     /// The running processor is not in the firmware's list, or cannot be reached by its id.
     UnlistedProcessor { id: u32 },
     /// The memory set aside for Bouncer does not suffice.
@@ -82,6 +84,10 @@ impl fmt::Display for Refusal {
                 "the machine has {found} processors and this build has room for {MAX_PROCESSORS}"
             ),
             Self::IoApics => f.write_str("the machine has more than 16 I/O APICs"),
+            Self::Windows => f.write_str(
+                "the firmware's MCFG table names more windows into configuration space than Bouncer can \
+                 keep from the guest",
+            ),
             Self::UnlistedProcessor { id } => write!(
                 f,
                 "the processor with APIC id {id} is not in the firmware's list (MADT), or its id is \

@@ -5,8 +5,7 @@ use processor::{Order, Reason};
 use crate::backend::{Backend, Event, Exit};
 use crate::cpu::area::Area;
 use crate::cpu::{apic, instructions};
-use crate::exits::{cpuid, end, msr, nested, port};
-use crate::fabric::Looked;
+use crate::exits::{cpuid, end, msr, nested, port, xsetbv};
 use crate::machine::{Machine, NESTED_TABLES};
 use crate::{epitaph, fabric};
 
@@ -107,34 +106,10 @@ impl<B: Backend> Runner<B> {
                 instructions::write_back_caches();
                 self.advance();
             }
+            Exit::ExtendedControl => xsetbv::answer(self),
             Exit::Shutdown => end::triple_fault(self),
             Exit::Failed { code, detail } => end::entry_failed(self, code, detail),
         }
-    }
-
-    /// Sorts the NMIs that came: those of Bouncer's other processors are done with, one may announce
-    /// faults of devices, any other is the guest's. Returns whether there was one of the guest's.
-    ///
-    /// NMIs that come at once are one: a guest's that coincides with a fault is taken for it.
-    fn sort_nmis(&mut self) -> bool {
-        let came = self.area.take_nmis();
-        // The mark is taken with the NMI that it announces, not before: that NMI is still to come.
-        let called = u64::from(came != 0 && self.area.take_call());
-        let is_fault = came != 0 && self.area.index() == 0 && self.take_faults();
-        came > called + u64::from(is_fault)
-    }
-
-    /// Looks at what the remapping units recorded. Returns whether there was something.
-    fn take_faults(&mut self) -> bool {
-        let Some(fabric) = self.machine.fabric else {
-            return false;
-        };
-        let looked = fabric.lock().take_faults();
-        if looked == Looked::More {
-            // The guest runs on for a moment, and then there is another look.
-            call(self.area);
-        }
-        looked != Looked::Nothing
     }
 
     /// Units that were not to announce faults for a while are looked at when the time has come.
@@ -142,8 +117,9 @@ impl<B: Backend> Runner<B> {
         if self.area.index() != 0 || !fabric::are_faults_hushed() {
             return;
         }
-        if let Some(fabric) = self.machine.fabric {
-            fabric.lock().look_again();
+        let found = self.machine.fabric.is_some_and(|f| f.lock().look_again());
+        if found {
+            self.allow_late_nmi();
         }
     }
 

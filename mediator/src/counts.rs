@@ -1,6 +1,7 @@
 //! What a mediator counts: the price of each request, in events and bytes.
 
 use core::fmt;
+use core::ops::AddAssign;
 
 /// Events and bytes since the device was bound.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -21,6 +22,19 @@ pub struct Counts {
     pub held_back: u64,
     /// Interrupts that the guest was sent.
     pub interrupts: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.answered += other.answered;
+        self.completed += other.completed;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.entry_bytes += other.entry_bytes;
+        self.held_back += other.held_back;
+        self.interrupts += other.interrupts;
+    }
 }
 
 impl fmt::Display for Counts {

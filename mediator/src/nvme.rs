@@ -28,6 +28,7 @@ mod mapping;
 mod plan;
 mod prp;
 mod queues;
+mod quiet;
 mod registers;
 mod requests;
 mod spec;
@@ -45,6 +46,7 @@ pub use self::limits::Unfit;
 use self::lists::Lists;
 use self::mapping::Mapping;
 use self::queues::Turns;
+use self::quiet::Quiet;
 use self::registers::Registers;
 use self::requests::{Loan, Requests};
 use crate::{Counts, Looked, Mediator, World};
@@ -92,6 +94,7 @@ pub struct Nvme<'a> {
     buffers: Option<Buffers>,
     events: Events,
     turns: Turns,
+    quiet: Quiet,
     marks: Marks,
     counts: Counts,
     refused: admin::Refused,
@@ -166,6 +169,7 @@ impl<'a> Nvme<'a> {
             buffers: None,
             events: Events::NEW,
             turns: Turns::NEW,
+            quiet: Quiet::NONE,
             marks: Marks::default(),
             counts: Counts::default(),
             refused: admin::Refused::NEW,
@@ -173,6 +177,11 @@ impl<'a> Nvme<'a> {
         // Whoever used it before us is not served any more.
         this.stop(world);
         Ok(this)
+    }
+
+    /// From now on the guest is not offered doorbells in memory.
+    pub fn withhold_buffers(&mut self) {
+        self.limits.has_buffers = false;
     }
 
     /// Bytes of one request at most.
@@ -219,7 +228,7 @@ impl<'a> Nvme<'a> {
             let all = mapping.pool.pages();
             assert_eq!(mapping.pool.free_pages() + lent, all, "its window");
         }
-        let mut queues_from = self.pools.queues_from.free_pages();
+        let mut queues_from = self.pools.queues_from.free_pages() + self.quiet.pages();
         for pair in self.queues.iter() {
             queues_to += pair.submission.ring.as_ref().map_or(0, Lent::pages);
             queues_from += pair.completion.ring.as_ref().map_or(0, Lent::pages);
@@ -237,6 +246,7 @@ impl<'a> Nvme<'a> {
         while self.registers.is_on() {
             self.poll_buffers(world);
             self.submit(world, &mut budget);
+            self.keep_heard(world);
             self.ring(world);
             self.raise(world);
             // Whoever submits from here on rings, or was seen.
@@ -265,11 +275,21 @@ impl<'a> Pools<'a> {
 
 impl Mediator for Nvme<'_> {
     fn read(&mut self, world: &mut impl World, offset: u32, to: &mut [u8]) {
+        if !world.is_announced() {
+            let _ = self.look(world);
+        }
         self.read_registers(world, offset, to);
     }
 
     fn write(&mut self, world: &mut impl World, offset: u32, from: &[u8]) -> Looked {
-        self.write_registers(world, offset, from)
+        let looked = self.write_registers(world, offset, from);
+        if world.is_announced() || looked == Looked::More {
+            return looked;
+        }
+        match self.look(world) {
+            Looked::Nothing => looked,
+            more => more,
+        }
     }
 
     fn look(&mut self, world: &mut impl World) -> Looked {

@@ -27,11 +27,23 @@ pub trait World: Pages {
         2048
     }
 
+    /// Whether interrupts of the device make somebody call [`Mediator::look`]. Where the guest programmed
+    /// none, nobody hears of completions before it touches a register.
+    fn is_announced(&self) -> bool {
+        true
+    }
+
     /// Lets the device reach `page` at `at`, a page of its window, until it is unmapped. `false`
     /// if that is not the guest's memory, or there is no window.
     fn map(&mut self, at: Iova, page: Reach) -> bool {
         let _ = (at, page);
         false
+    }
+
+    /// Whether [`Self::map`] is worth a try: where the guest may take a page back at any time, nothing
+    /// is mapped and all is copied.
+    fn maps(&self) -> bool {
+        true
     }
 
     /// The device reaches nothing at `range` any more, whole pages of its window, mapped or not:

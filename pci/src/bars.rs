@@ -6,9 +6,9 @@
 
 use memory::{ByteRange, Hpa};
 
-use crate::Address;
 use crate::config::{ConfigSpace, Register};
 use crate::spec::header::{self, BaseAddress, Command};
+use crate::{Address, Ports};
 
 /// Base address registers and expansion ROM of one function.
 pub type Bars = heapless::Vec<Bar, 7>;
@@ -73,6 +73,20 @@ impl Bar {
         })
     }
 
+    /// What the `number`th virtual function decodes of this register of its physical function, in
+    /// which each has `each` bytes: it is fixed, and behind the register of the same index.
+    pub(crate) fn slice(&self, number: u16, each: u64) -> Option<Self> {
+        let start = self.memory()?.start();
+        let into = each.checked_mul(u64::from(number))?;
+        Some(Self {
+            offset: header::BARS + 4 * u16::from(self.index),
+            writable: !(each.checked_next_power_of_two()? - 1),
+            value: start.checked_add(into)?.raw(),
+            decode: Decode::Fixed,
+            ..*self
+        })
+    }
+
     /// The index of the (first) register, or [`ROM`].
     pub const fn index(&self) -> u8 {
         self.index
@@ -98,6 +112,17 @@ impl Bar {
             return None;
         }
         ByteRange::new(Hpa::new(self.address()), self.size())
+    }
+
+    /// The ports decoded while I/O space is enabled.
+    ///
+    /// `None` for memory, for a register software has not placed, and for one that is placed beyond
+    /// the last port a processor has.
+    pub fn ports(&self) -> Option<Ports> {
+        if self.kind != Kind::Io || !self.is_placed() {
+            return None;
+        }
+        Ports::new(u16::try_from(self.address()).ok()?, self.size())
     }
 
     /// Whether software gave it an address. A ROM that is off needs none.

@@ -16,6 +16,7 @@ pub mod capabilities;
 pub mod config;
 pub mod mediation;
 pub mod msix;
+pub mod ports;
 #[cfg(test)]
 mod simulated;
 pub mod spec;
@@ -25,4 +26,5 @@ pub use access::{Ecam, Latch, Piece, Pieces};
 pub use bdf::{Address, Bdf};
 pub use config::{ConfigSpace, Register, Width};
 pub use mediation::{Decision, Effect, Mediation, Trust};
+pub use ports::Ports;
 pub use topology::{FunctionId, Topology};

@@ -7,6 +7,7 @@
 //!
 //! Whatever the guest and the device do:
 //! - no function decodes memory over a protected range, or over what another function decodes;
+//! - none decodes protected ports, or those that another decodes, and no bridge passes them down;
 //! - no untrusted endpoint is a bus master before something is bound to it;
 //! - no function has address translation services, page requests or process address spaces;
 //! - no message address of the guest's reaches a device through its configuration space.
@@ -21,6 +22,8 @@ mod decision;
 mod guarded;
 mod list;
 mod placement;
+mod port_space;
+mod port_window;
 mod view;
 mod virtual_functions;
 mod windows;
@@ -29,7 +32,7 @@ use memory::{ByteRange, Hpa};
 
 pub use adopt::{Adoption, Refused};
 pub use decision::{Decision, Effect, MAX_STEPS, Msi, Reason, Step, Store, Verdict};
-pub use placement::{KeepoutKind, Keepouts, MAX_KEEPOUTS, TooManyKeepouts};
+pub use placement::{KeepoutKind, Keepouts, MAX_KEEPOUTS, PortKind, TooManyKeepouts};
 
 use crate::bars::Bar;
 use crate::capabilities::MsixLayout;
@@ -127,8 +130,21 @@ impl<const N: usize> Mediation<N> {
         self.topology.discover(space, at)
     }
 
+    /// The virtual function at `at` that appeared and waits to be adopted, once it answers.
+    pub fn unadopted_virtual(&self, space: &impl ConfigSpace, at: Address) -> Option<FunctionId> {
+        let id = self.topology.find(at)?;
+        let is_virtual = self.topology.function(id)?.virtual_of.is_some();
+        // Its vendor id reads as ones for ever; its command register does so until it is ready.
+        let waits = is_virtual && self.guarded(id).is_none();
+        (waits && space.read_u16(at, header::COMMAND) != u16::MAX).then_some(id)
+    }
+
     /// Whether the function adopted as `id` is still the one that answers there.
     pub fn is_present(&self, space: &impl ConfigSpace, id: FunctionId) -> bool {
+        // A virtual function does not answer for itself: both halves of its identity read as ones.
+        let id = self.topology.function(id).map_or(id, |function| {
+            function.virtual_of.map_or(id, |(owner, _)| owner)
+        });
         let identity = self.guarded(id).map(|g| g.identity.dword());
         let read = |at| space.read_u32(at, header::IDENTITY);
         identity.is_some() && self.topology.address(id).map(read) == identity
@@ -279,6 +295,7 @@ impl<const N: usize> Mediation<N> {
             Part::BaseAddress | Part::Rom => self.write_bar(write),
             Part::BusNumbers => self.write_bus_numbers(write),
             Part::Window => self.write_window(write),
+            Part::PortWindow => self.write_port_window(write),
             Part::BridgeControl => self.write_bridge_control(write),
             Part::MsiControl => self.write_msi_control(write),
             Part::MsiMessage => self.write_msi_message(write),

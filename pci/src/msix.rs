@@ -127,6 +127,13 @@ pub struct Store {
     pub value: u32,
 }
 
+impl Store {
+    /// Which entry it is made to.
+    pub const fn index(&self) -> u16 {
+        (self.offset / ENTRY_BYTES) as u16
+    }
+}
+
 /// The stores of [`Table::program`], to be made in order.
 pub type Stores = heapless::Vec<Store, 5>;
 
@@ -287,6 +294,20 @@ impl<S: AsRef<[Entry]> + AsMut<[Entry]>> Table<S> {
         (!entry.is_masked()).then_some(entry.message)
     }
 
+    /// What the guest wrote into entry `index`, masked or not.
+    pub fn message(&self, index: u16) -> Option<Message> {
+        let entry = self.entries.as_ref().get(usize::from(index))?;
+        Some(entry.message)
+    }
+
+    /// The message of entry `index` means something else by now: it is translated again before
+    /// the vector is unmasked.
+    pub fn outdate(&mut self, index: u16) {
+        if let Some(entry) = self.entries.as_mut().get_mut(usize::from(index)) {
+            entry.is_current = false;
+        }
+    }
+
     /// The stores that make the device's entry `index` send `translated`: masked first if it is
     /// live, "software must not modify the address, data ... of an entry while it is unmasked";
     /// unmasked last if the guest has it unmasked.
@@ -387,6 +408,20 @@ mod tests {
         let table = table(4);
         assert_eq!(table.read(0x3c, 4), Ok(1));
         assert_eq!(table.wanted(3), None);
+    }
+
+    #[test]
+    fn an_outdated_message_is_translated_again_when_it_is_unmasked() {
+        let mut table = unmasked_entry();
+        table.write(0x2c, 4, 0).unwrap();
+        table.program(2, OURS).unwrap();
+        table.write(0x2c, 4, 1).unwrap();
+        table.outdate(2);
+        assert_eq!(table.message(2), Some(GUEST));
+        assert!(matches!(
+            table.write(0x2c, 4, 0),
+            Ok(Written::Translate { index: 2, .. })
+        ));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::vec::Vec;
 use memory::{ByteRange, Hpa};
 
 use crate::config::{ConfigSpace, Register};
-use crate::{Address, Bdf};
+use crate::{Address, Bdf, Ports};
 
 /// Functions of the machine, by index.
 pub(crate) const HOST: usize = 0;
@@ -32,6 +32,7 @@ pub(crate) struct Simulated {
     pub(crate) writable: Vec<u8>,
     clear: Vec<u8>,
     pub(crate) bars: Vec<(u16, u64, bool)>,
+    pub(crate) port_bars: Vec<(u16, u32)>,
     pub(crate) is_there: bool,
     /// It promises resets and does nothing.
     pub(crate) is_stubborn: bool,
@@ -46,6 +47,7 @@ impl Simulated {
             writable: vec![0; 4096],
             clear: vec![0; 4096],
             bars: Vec::new(),
+            port_bars: Vec::new(),
             is_there: true,
             is_stubborn: false,
         };
@@ -65,6 +67,9 @@ impl Simulated {
             u32::from_le_bytes([primary, secondary, subordinate, 0]),
         );
         self.allow32(0x18, 0x00ff_ffff);
+        self.set16(0x1c, 0x01f1);
+        self.allow16(0x1c, 0xf0f0);
+        self.allow32(0x30, u32::MAX);
         self.allow32(0x20, 0xfff0_fff0);
         self.allow32(0x24, 0xfff0_fff0);
         self.set32(0x24, 0x0001_0001);
@@ -91,6 +96,13 @@ impl Simulated {
             self.allow32(offset + 4, (mask >> 32) as u32);
         }
         self.bars.push((offset, size, is_wide));
+        self
+    }
+
+    fn port_bar(mut self, offset: u16, first: u32, count: u32) -> Self {
+        self.set32(offset, first | 1);
+        self.allow32(offset, !(count - 1) & !3);
+        self.port_bars.push((offset, count));
         self
     }
 
@@ -221,6 +233,31 @@ impl Simulated {
         self.bars.iter().filter_map(address).collect()
     }
 
+    /// The ports the function decodes now.
+    pub(crate) fn decoded_ports(&self) -> Vec<Ports> {
+        if self.u16(4) & 1 == 0 {
+            return Vec::new();
+        }
+        let ports = |&(offset, count): &(u16, u32)| {
+            let first = u16::try_from(self.u32(offset) & !3).ok()?;
+            Ports::new(first, u64::from(count))
+        };
+        self.port_bars.iter().filter_map(ports).collect()
+    }
+
+    /// The ports a bridge passes down now.
+    pub(crate) fn passed_ports(&self) -> Option<Ports> {
+        if self.bytes[0xe] != 1 || self.u16(4) & 1 == 0 || self.u32(0x30) & 0xffff != 0 {
+            return None;
+        }
+        let first = (self.u16(0x1c) & 0xf0) << 8;
+        let last = match self.u32(0x30) >> 16 {
+            0 => self.u16(0x1c) & 0xf000 | 0xfff,
+            _ => u16::MAX,
+        };
+        Ports::inclusive(first, last)
+    }
+
     /// What a bridge passes down now.
     pub(crate) fn passed(&self) -> Vec<ByteRange<Hpa>> {
         if self.bytes[0xe] != 1 || self.u16(4) & 2 == 0 {
@@ -293,10 +330,12 @@ impl Machine {
                 ]),
             Simulated::new(Some(TO_PCI), 3, 0x8086, 0x100e, 0x02_0000)
                 .bar(0x10, 0xfe40_0000, 0x2_0000, false)
+                .port_bar(0x14, 0xc000, 0x40)
                 .messages(0x40, 0x60),
             Simulated::new(None, 0x1f, 0x8086, 0x10d3, 0x02_0000)
                 .bar(0x10, 0xfe60_0000, 0x2_0000, false)
                 .bar(0x18, 0x38_0000_0000, 0x8000_0000, true)
+                .port_bar(0x20, 0x700, 0x20)
                 .port(9, 0x80, 0)
                 .messages(0x40, 0x60),
         ];
@@ -308,6 +347,12 @@ impl Machine {
         for function in &mut machine.functions {
             function.set16(4, 0x0006);
         }
+        for index in [OLD, NIC] {
+            machine.functions[index].set16(4, 0x0007);
+        }
+        // The old card's ports go through its bridge.
+        machine.functions[TO_PCI].set16(0x1c, 0xc1c1);
+        machine.functions[TO_PCI].set16(4, 0x0007);
         machine
     }
 

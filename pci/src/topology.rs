@@ -10,6 +10,7 @@ mod function;
 mod path;
 mod scan;
 mod speaker;
+mod virtuals;
 
 use core::fmt;
 
@@ -218,10 +219,13 @@ impl<const N: usize> Topology<N> {
     }
 
     fn is_orphan(&self, function: &Function) -> bool {
-        match function.place {
-            Place::Root { .. } => false,
-            Place::Behind(bridge) => self.function(bridge).is_none(),
-        }
+        let owner = function.virtual_of.map(|(owner, _)| owner);
+        let above = match function.place {
+            Place::Root { .. } => None,
+            Place::Behind(bridge) => Some(bridge),
+        };
+        let mut needed = owner.into_iter().chain(above);
+        needed.any(|id| self.function(id).is_none())
     }
 
     fn only_route(&self, bus: u8, level: impl Fn(&Function) -> bool) -> Option<FunctionId> {

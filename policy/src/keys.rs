@@ -2,7 +2,7 @@
 //!
 //! The parser looks keys up here and nowhere else, so what is listed is exactly what is read.
 
-use crate::{Enforcement, Fallback, StormAction, Trust, WholePages};
+use crate::{Enforcement, Fallback, Mediators, StormAction, Trust, WholePages};
 
 /// Every key, table by table, in the order in which a file usually gives them.
 ///
@@ -126,11 +126,14 @@ pub(crate) enum Id {
     Default,
     RequireIommu,
     Viommu,
+    BounceMemory,
     Name,
     Match,
     Trust,
     Pool,
     WholePages,
+    ShadowDoorbells,
+    Mediator,
     Fallback,
     Group,
     Storm,
@@ -187,6 +190,15 @@ const KEYS: &[Key] = &[
         meaning: "Show the guest a virtual VT-d in front of the untrusted devices.",
     },
     Key {
+        id: Id::BounceMemory,
+        table: Table::Top,
+        name: "bounce-memory",
+        takes: Takes::Size,
+        default: Omitted::Value(r#""32MiB""#),
+        meaning: "The memory set aside at boot for the pools of all untrusted devices, those that are plugged \
+                  in later with them.",
+    },
+    Key {
         id: Id::Name,
         table: Table::Device,
         name: "name",
@@ -228,6 +240,24 @@ const KEYS: &[Key] = &[
         default: Omitted::Value(r#""copy""#),
         meaning: "Whether pages that a request covers from end to end are copied too, or mapped for the \
                   request and revoked before it is shown complete.",
+    },
+    Key {
+        id: Id::ShadowDoorbells,
+        table: Table::Device,
+        name: "shadow-doorbells",
+        takes: Takes::Boolean,
+        default: Omitted::Value("true"),
+        meaning: "Whether a drive's driver is offered doorbells in its own memory, by which it seldom needs to \
+                  leave the guest.",
+    },
+    Key {
+        id: Id::Mediator,
+        table: Table::Device,
+        name: "mediator",
+        takes: Takes::Word(Mediators::WORDS),
+        default: Omitted::Value(r#""auto""#),
+        meaning: "Which mediator an untrusted device may have: the one for the interface that its class code \
+                  names, the one for QEMU's edu, or none.",
     },
     Key {
         id: Id::Fallback,

@@ -74,4 +74,4 @@ pub use rules::{Identity, MAX_NAME, MAX_RULES, Match, Policy, Rule, Storm, Topol
 pub use text::{MAX_TEXT, Position};
 pub use verdict::{DecidedBy, Treatment, Verdict};
 pub use warning::Warning;
-pub use words::{Enforcement, Fallback, StormAction, Trust, WholePages};
+pub use words::{Enforcement, Fallback, Mediators, StormAction, Trust, WholePages};

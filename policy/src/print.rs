@@ -14,6 +14,7 @@ impl fmt::Display for Policy {
         writeln!(f, "default = \"{}\"", self.default_trust)?;
         writeln!(f, "require-iommu = {}", self.require_iommu)?;
         writeln!(f, "viommu = {}", self.viommu)?;
+        writeln!(f, "bounce-memory = \"{}\"", self.bounce_memory)?;
         self.rules.iter().try_for_each(|rule| write!(f, "\n{rule}"))
     }
 }
@@ -28,6 +29,8 @@ impl fmt::Display for Rule {
         writeln!(f, "trust = \"{}\"", self.trust)?;
         writeln!(f, "pool = \"{}\"", self.pool)?;
         writeln!(f, "whole-pages = \"{}\"", self.whole_pages)?;
+        writeln!(f, "shadow-doorbells = {}", self.shadow_doorbells)?;
+        writeln!(f, "mediator = \"{}\"", self.mediator)?;
         writeln!(f, "fallback = \"{}\"", self.fallback)?;
         if let Some(group) = self.group() {
             writeln!(f, "group = {}", Quoted(group))?;

@@ -16,6 +16,9 @@ impl PoolSize {
     /// What a pool has when no rule says: 16 MiB.
     pub const DEFAULT: Self = Self { pages: 1 << 12 };
 
+    /// What all pools together have when the policy does not say: 32 MiB.
+    pub const ALL_BY_DEFAULT: Self = Self { pages: 1 << 13 };
+
     /// The size in bytes: a multiple of 4096.
     pub const fn bytes(self) -> u64 {
         (self.pages as u64) << 12

@@ -7,8 +7,8 @@
 use heapless::{String, Vec};
 
 use crate::{
-    ClassPattern, Device, Enforcement, Fallback, Path, Period, PoolSize, StormAction, Trust,
-    WholePages,
+    ClassPattern, Device, Enforcement, Fallback, Mediators, Path, Period, PoolSize, StormAction,
+    Trust, WholePages,
 };
 
 /// The version of the format this crate reads.
@@ -30,6 +30,7 @@ pub struct Policy {
     pub(crate) default_trust: Trust,
     pub(crate) require_iommu: bool,
     pub(crate) viommu: bool,
+    pub(crate) bounce_memory: PoolSize,
     pub(crate) rules: Vec<Rule, MAX_RULES, u8>,
     /// Where each rule starts in the text, in step with `rules`.
     // Apart from the rules, so that a rule is the same rule wherever it stands in a file.
@@ -57,6 +58,19 @@ impl Policy {
         self.viommu
     }
 
+    /// The memory for the pools of all untrusted devices.
+    pub fn bounce_memory(&self) -> PoolSize {
+        self.bounce_memory
+    }
+
+    /// Bytes to set aside at boot for pools: none where nobody is confined.
+    pub fn bytes_set_aside(&self) -> u64 {
+        match self.enforcement {
+            Enforcement::On => self.bounce_memory.bytes(),
+            Enforcement::Audit | Enforcement::Off => 0,
+        }
+    }
+
     /// The rules, first to last.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
@@ -76,6 +90,7 @@ impl Default for Policy {
             default_trust: Trust::Untrusted,
             require_iommu: true,
             viommu: true,
+            bounce_memory: PoolSize::ALL_BY_DEFAULT,
             rules: Vec::new(),
             lines: Vec::new(),
         }
@@ -90,6 +105,8 @@ pub struct Rule {
     pub(crate) trust: Trust,
     pub(crate) pool: PoolSize,
     pub(crate) whole_pages: WholePages,
+    pub(crate) shadow_doorbells: bool,
+    pub(crate) mediator: Mediators,
     pub(crate) fallback: Fallback,
     pub(crate) group: Option<String<MAX_NAME, u8>>,
     pub(crate) storm: Storm,
@@ -121,6 +138,16 @@ impl Rule {
         self.whole_pages
     }
 
+    /// Whether its driver is offered doorbells in memory.
+    pub fn offers_shadow_doorbells(&self) -> bool {
+        self.shadow_doorbells
+    }
+
+    /// Who may mediate it.
+    pub fn mediator(&self) -> Mediators {
+        self.mediator
+    }
+
     /// What the device gets when no mediator understands it.
     pub fn fallback(&self) -> Fallback {
         self.fallback
@@ -149,6 +176,8 @@ impl Default for Rule {
             trust: Trust::Untrusted,
             pool: PoolSize::DEFAULT,
             whole_pages: WholePages::Copy,
+            shadow_doorbells: true,
+            mediator: Mediators::Auto,
             fallback: Fallback::Deny,
             group: None,
             storm: Storm::default(),

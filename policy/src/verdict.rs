@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::{Device, Enforcement, Fallback, Policy, PoolSize, Rule, Storm, Trust, WholePages};
+use crate::{
+    Device, Enforcement, Fallback, Mediators, Policy, PoolSize, Rule, Storm, Trust, WholePages,
+};
 
 /// Everything that follows from the policy for one device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +19,10 @@ pub struct Verdict<'p> {
     pub pool: PoolSize,
     /// What becomes of pages that one of its requests covers from end to end.
     pub whole_pages: WholePages,
+    /// Whether its driver is offered doorbells in memory.
+    pub shadow_doorbells: bool,
+    /// Who may mediate it.
+    pub mediator: Mediators,
     /// How many faults are too many, and what follows.
     pub storm: Storm,
     /// The devices it shares one domain and one pool with; alone if `None`.
@@ -52,6 +58,11 @@ impl Verdict<'_> {
                 whole_pages: match other.whole_pages {
                     WholePages::Copy => WholePages::Copy,
                     WholePages::Map => self.whole_pages,
+                },
+                shadow_doorbells: self.shadow_doorbells && other.shadow_doorbells,
+                mediator: match other.mediator {
+                    Mediators::None => Mediators::None,
+                    Mediators::Auto | Mediators::Edu => self.mediator,
                 },
                 ..self
             },
@@ -116,6 +127,8 @@ impl Policy {
             fallback: rule.fallback,
             pool: rule.pool,
             whole_pages: rule.whole_pages,
+            shadow_doorbells: rule.shadow_doorbells,
+            mediator: rule.mediator,
             storm: rule.storm,
             group: rule.group(),
             rule: by,
@@ -129,6 +142,8 @@ impl Policy {
             fallback: Fallback::Deny,
             pool: PoolSize::DEFAULT,
             whole_pages: WholePages::Copy,
+            shadow_doorbells: true,
+            mediator: Mediators::Auto,
             storm: Storm::default(),
             group: None,
             rule: DecidedBy::Default,

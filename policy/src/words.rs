@@ -73,6 +73,19 @@ words! {
 }
 
 words! {
+    /// Who may mediate an untrusted device.
+    Mediators {
+        /// The mediator for the standard interface that the device's class code names, if there is
+        /// one.
+        Auto = "auto",
+        /// The one for QEMU's teaching device `edu`, which has no class of its own.
+        Edu = "edu",
+        /// None.
+        None = "none",
+    }
+}
+
+words! {
     /// What an untrusted device gets when no mediator understands it.
     Fallback {
         /// No direct memory access at all.

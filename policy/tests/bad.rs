@@ -257,7 +257,7 @@ const WHOLE_FILES: &[(&str, &str)] = &[
     ("= 1",
      "line 1, column 1: expected a key, found `=`"),
     ("version = 1\ncolour = 3",
-     "line 2, column 1: unknown key `colour`; the top of the file takes version, enforcement, default, require-iommu, viommu"),
+     "line 2, column 1: unknown key `colour`; the top of the file takes version, enforcement, default, require-iommu, viommu, bounce-memory"),
     ("version = 1\ntrust = \"trusted\"",
      "line 2, column 1: unknown key `trust`; `trust` belongs in a [[device]] rule"),
     ("version = 1\nenforcment = \"on\"",

@@ -55,6 +55,17 @@ fn hop(device: u8, function: u8) -> Hop {
 }
 
 #[test]
+fn memory_is_set_aside_for_pools_where_somebody_is_confined() {
+    assert_eq!(policy("version = 1").bytes_set_aside(), 32 << 20);
+    let more = policy("version = 1\nbounce-memory = \"64MiB\"");
+    assert_eq!(more.bytes_set_aside(), 64 << 20);
+    for switch in ["audit", "off"] {
+        let text = format!("version = 1\nenforcement = \"{switch}\"");
+        assert_eq!(policy(&text).bytes_set_aside(), 0, "{switch}");
+    }
+}
+
+#[test]
 fn the_example_of_the_design_means_what_its_comments_say() {
     let policy = policy(DESIGN);
     assert_eq!(policy.enforcement(), Enforcement::On);
@@ -195,6 +206,22 @@ fn devices_the_hardware_cannot_tell_apart_get_the_stricter_verdict() {
         (Fallback::Deny, WholePages::Copy)
     );
     assert_eq!(both.rule, verdict(&paged).rule);
+}
+
+#[test]
+fn doorbells_in_memory_are_offered_unless_the_rule_says_no() {
+    let policy = policy(
+        "version = 1\n[[device]]\nmatch = { path = '0000:00:02.0' }\nshadow-doorbells = false\n\
+         [[device]]\nmatch = { path = '0000:00:03.0' }\n",
+    );
+    let [without, with] = [[hop(2, 0)], [hop(3, 0)]];
+    let verdict = |hops| policy.verdict(&network(hops));
+    assert!(!verdict(&without).shadow_doorbells && verdict(&with).shadow_doorbells);
+    assert!(
+        !verdict(&with)
+            .shared_with(verdict(&without))
+            .shadow_doorbells
+    );
 }
 
 #[test]

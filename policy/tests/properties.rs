@@ -61,7 +61,7 @@ impl Written {
             text.push_str("fallback = \"page\"\n");
         }
         if self.map {
-            text.push_str("whole-pages = \"map\"\n");
+            text.push_str("whole-pages = \"map\"\nmediator = \"none\"\n");
         }
         if let Some(group) = self.group {
             // One group for each way to treat pages, as a group is one domain.
@@ -415,6 +415,7 @@ const PIECES: &[&str] = &[
     "per = \"2s\"",
     "then = \"log\"",
     "viommu = false\n",
+    "bounce-memory = \"8MiB\"\n",
     ", ",
     "\n",
     "\r\n",

@@ -18,6 +18,8 @@ const HIGHEST: u32 = 0x4000_0002;
 const OWN_RANGE: u32 = HIGHEST;
 /// First leaf of the exit counters, one a reason, ended by a leaf of zeros.
 const COUNTERS: u32 = 0x4000_0100;
+/// First leaf of what was done for mediated devices, ended in the same way.
+const WORK: u32 = 0x4000_0200;
 
 /// Where KVM's signature stands beside ours: stock kernels look for it at every 100h-th leaf.
 const COMPATIBLE: u32 = 0x4000_1000;
@@ -26,10 +28,12 @@ const COMPATIBLE: u32 = 0x4000_1000;
 const COMPATIBLE_SIGNATURE: &[u8; 12] = b"KVMKVMKVM\0\0\0";
 
 const VMX: u32 = 1 << 5;
+const SMX: u32 = 1 << 6;
 const XSAVE: u32 = 1 << 26;
 const OSXSAVE: u32 = 1 << 27;
 const HYPERVISOR: u32 = 1 << 31;
 const OSPKE: u32 = 1 << 4;
+const TRACE: u32 = 1 << 25;
 const SVM: u32 = 1 << 2;
 const SKINIT: u32 = 1 << 12;
 const CR4_OSXSAVE: u64 = 1 << 18;
@@ -67,20 +71,24 @@ pub enum Remapping {
     Bouncer,
 }
 
+/// A name of at most eight ASCII characters, and a number.
+pub type Tally = (&'static str, u64);
+
 /// Answers CPUID for the guest. `real` executes the instruction, `count` sums an exit counter
-/// over all processors.
+/// over all processors, `work` is what was done for mediated devices, one number after the other.
 pub fn answer(
     leaf: u32,
     subleaf: u32,
     context: &Context,
     real: impl Fn(u32, u32) -> Leaf,
     count: impl Fn(Reason) -> u64,
+    work: impl Fn(usize) -> Option<Tally>,
 ) -> Leaf {
     match leaf {
         // SDM vol. 2A, CPUID: ECX[27] OSXSAVE reflects CR4.OSXSAVE, which is the guest's here.
         1 => {
             let mut answer = real(1, subleaf);
-            answer.ecx = answer.ecx & !(VMX | OSXSAVE) | HYPERVISOR;
+            answer.ecx = answer.ecx & !(VMX | SMX | OSXSAVE) | HYPERVISOR;
             if answer.ecx & XSAVE != 0 && context.cr4 & CR4_OSXSAVE != 0 {
                 answer.ecx |= OSXSAVE;
             }
@@ -89,11 +97,15 @@ pub fn answer(
         7 if subleaf == 0 => {
             let mut answer = real(7, 0);
             answer.ecx &= !OSPKE;
+            answer.ebx &= !TRACE;
             if context.cr4 & CR4_PKE != 0 {
                 answer.ecx |= OSPKE;
             }
             answer
         }
+        // SDM vol. 3C, 34.5: a trace is written to physical addresses, past nested tables.
+        0x14 => Leaf::default(),
+        WORK..COMPATIBLE => told(work((leaf - WORK) as usize)),
         0x4000_0000..=0x4fff_ffff => hypervisor(leaf, context, count),
         0x8000_0001 => {
             let mut answer = real(leaf, subleaf);
@@ -135,17 +147,25 @@ fn hypervisor(leaf: u32, context: &Context, count: impl Fn(Reason) -> u64) -> Le
         }
         _ => {
             let index = usize::try_from(leaf.wrapping_sub(COUNTERS)).unwrap_or(usize::MAX);
-            let Some(reason) = Reason::ALL.get(index) else {
-                return Leaf::default();
-            };
-            let (name, total) = (reason.name().as_bytes(), count(*reason));
-            Leaf {
-                eax: low(total),
-                ebx: high(total),
-                ecx: word(name, 0),
-                edx: word(name, 4),
-            }
+            told(
+                Reason::ALL
+                    .get(index)
+                    .map(|reason| (reason.name(), count(*reason))),
+            )
         }
+    }
+}
+
+/// A number and its name; zeros for none.
+fn told(tally: Option<Tally>) -> Leaf {
+    let Some((name, total)) = tally else {
+        return Leaf::default();
+    };
+    Leaf {
+        eax: low(total),
+        ebx: high(total),
+        ecx: word(name.as_bytes(), 0),
+        edx: word(name.as_bytes(), 4),
     }
 }
 
@@ -188,19 +208,38 @@ mod tests {
     }
 
     fn ask(leaf: u32, cr4: u64) -> Leaf {
-        answer(leaf, 0, &context(cr4), everything, |reason| {
-            reason as u64 + (7 << 32)
-        })
+        let count = |reason| reason as u64 + (7 << 32);
+        let work = |index| [("requests", 5 << 32 | 6)].get(index).copied();
+        answer(leaf, 0, &context(cr4), everything, count, work)
+    }
+
+    #[test]
+    fn work_for_devices_is_told_number_by_number_and_ends_with_zeros() {
+        let requests = Leaf {
+            eax: 6,
+            ebx: 5,
+            ecx: u32::from_le_bytes(*b"requ"),
+            edx: u32::from_le_bytes(*b"ests"),
+        };
+        assert_eq!(ask(WORK, 0), requests);
+        assert_eq!(ask(WORK + 1, 0), Leaf::default());
+        assert_eq!(ask(COMPATIBLE - 1, 0), Leaf::default());
     }
 
     #[test]
     fn the_guest_is_told_that_there_is_a_hypervisor_and_no_virtualization() {
         // APM vol. 3, E.3.2: ECX[31] is "reserved for use by hypervisor to indicate guest status".
         assert_ne!(ask(1, 0).ecx & HYPERVISOR, 0);
-        assert_eq!(ask(1, 0).ecx & VMX, 0);
+        assert_eq!(ask(1, 0).ecx & (VMX | SMX), 0);
         assert_eq!(ask(0x8000_0001, 0).ecx & (SVM | SKINIT), 0);
         assert_eq!(ask(0x8000_000a, 0), Leaf::default());
         assert_eq!(ask(0x8000_001f, 0), Leaf::default());
+    }
+
+    #[test]
+    fn a_trace_of_the_processor_is_not_offered() {
+        assert_eq!(ask(7, 0).ebx & TRACE, 0);
+        assert_eq!(ask(0x14, 0), Leaf::default());
     }
 
     #[test]
@@ -210,7 +249,7 @@ mod tests {
         assert_eq!(ask(7, 0).ecx & OSPKE, 0);
         assert_ne!(ask(7, CR4_PKE).ecx & OSPKE, 0);
         let none = |_, _| Leaf::default();
-        let absent = answer(1, 0, &context(CR4_OSXSAVE), none, |_| 0);
+        let absent = answer(1, 0, &context(CR4_OSXSAVE), none, |_| 0, |_| None);
         assert_eq!(absent.ecx & OSXSAVE, 0, "no XSAVE, no OSXSAVE");
     }
 
@@ -222,10 +261,13 @@ mod tests {
             ecx: 3,
             edx: 4,
         };
-        for leaf in [0, 2, 4, 0xd, 0x14, 0x8000_0000, 0x8000_0008, 0x8000_001e] {
-            assert_eq!(answer(leaf, 5, &context(0), real, |_| 0), real(leaf, 5));
+        for leaf in [0, 2, 4, 0xd, 0x15, 0x8000_0000, 0x8000_0008, 0x8000_001e] {
+            assert_eq!(
+                answer(leaf, 5, &context(0), real, |_| 0, |_| None),
+                real(leaf, 5)
+            );
         }
-        assert_eq!(answer(7, 1, &context(0), real, |_| 0), real(7, 1));
+        assert_eq!(answer(7, 1, &context(0), real, |_| 0, |_| None), real(7, 1));
     }
 
     #[test]
@@ -246,7 +288,7 @@ mod tests {
                 remapping,
                 ..context(0)
             };
-            answer(leaf, 0, &context, everything, |_| 0)
+            answer(leaf, 0, &context, everything, |_| 0, |_| None)
         };
         let found = asked(COMPATIBLE, Remapping::Bouncer);
         assert_eq!(found.ebx.to_le_bytes(), *b"KVMK");

@@ -24,6 +24,13 @@ pub enum Targets {
     All,
     /// All but the sender.
     Others,
+    /// Members of a cluster of sixteen x2APIC ids, a bit for each.
+    Cluster {
+        /// Bits 19:4 of their ids.
+        number: u16,
+        /// Which of them.
+        members: u16,
+    },
 }
 
 impl Targets {
@@ -34,6 +41,9 @@ impl Targets {
             Self::Sender => id == sender,
             Self::All => true,
             Self::Others => id != sender,
+            Self::Cluster { number, members } => {
+                id >> 4 == u32::from(number) && members >> (id & 0xf) & 1 == 1
+            }
         }
     }
 }
@@ -66,19 +76,7 @@ pub fn read(value: u64, format: Format) -> Command {
     let is_logical = value & 1 << 11 != 0;
     let is_asserted = value & 1 << 14 != 0;
     let is_level = value & 1 << 15 != 0;
-    let destination = match format {
-        Format::Xapic => (value >> 56) as u32,
-        Format::X2apic => (value >> 32) as u32,
-    };
-    let targets = match (value >> 18 & 0b11, format) {
-        (0b01, _) => Targets::Sender,
-        (0b10, _) => Targets::All,
-        (0b11, _) => Targets::Others,
-        // SDM 12.6.1: physical destination FFh (FFFF_FFFFh) is a broadcast to all.
-        (_, Format::Xapic) if destination == 0xff => Targets::All,
-        (_, Format::X2apic) if destination == u32::MAX => Targets::All,
-        _ => Targets::One(destination),
-    };
+    let targets = targets(value, format);
     match delivery {
         0b101 if is_level && !is_asserted => Command::Nothing,
         0b101 | 0b110 if is_logical && matches!(targets, Targets::One(_)) => Command::Unsupported,
@@ -93,10 +91,64 @@ pub fn read(value: u64, format: Format) -> Command {
     }
 }
 
+/// Which processors a command sends an NMI to, as far as it says: an xAPIC's logical destination may be any,
+/// an x2APIC's follows from the ids (SDM vol. 3A, 12.12.10.2).
+pub fn nmi_targets(value: u64, format: Format) -> Option<Targets> {
+    const NMI: u64 = 0b100;
+    if value >> 8 & 0b111 != NMI {
+        return None;
+    }
+    let is_logical = value & 1 << 11 != 0;
+    match targets(value, format) {
+        Targets::One(destination) if is_logical && format == Format::X2apic => {
+            Some(Targets::Cluster {
+                number: (destination >> 16) as u16,
+                members: destination as u16,
+            })
+        }
+        Targets::One(_) if is_logical => Some(Targets::All),
+        targets => Some(targets),
+    }
+}
+
+fn targets(value: u64, format: Format) -> Targets {
+    let destination = match format {
+        Format::Xapic => (value >> 56) as u32,
+        Format::X2apic => (value >> 32) as u32,
+    };
+    match (value >> 18 & 0b11, format) {
+        (0b01, _) => Targets::Sender,
+        (0b10, _) => Targets::All,
+        (0b11, _) => Targets::Others,
+        // SDM 12.6.1: physical destination FFh (FFFF_FFFFh) is a broadcast to all.
+        (_, Format::Xapic) if destination == 0xff => Targets::All,
+        (_, Format::X2apic) if destination == u32::MAX => Targets::All,
+        _ => Targets::One(destination),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_nmi_is_known_by_its_targets() {
+        let to_3 = |low: u64| nmi_targets(3 << 56 | low, Format::Xapic);
+        assert_eq!(to_3(0x0400), Some(Targets::One(3)));
+        assert_eq!(to_3(0xc_0400), Some(Targets::Others));
+        assert_eq!(to_3(0x0c00), Some(Targets::All), "a logical destination");
+        assert_eq!(to_3(0x00fd), None);
+    }
+
+    /// "Logical x2APIC ID = [(x2APIC ID[19:4] << 16) | (1 << x2APIC ID[3:0])]" (SDM vol. 3A, 12.12.10.2).
+    #[test]
+    fn a_logical_destination_of_an_x2apic_names_members_of_a_cluster() {
+        let to = |logical: u64| nmi_targets(logical << 32 | 0x0c00, Format::X2apic).unwrap();
+        let named = |logical| (0..64).filter(move |id| to(logical).includes(*id, 0));
+        assert!(named(0x0000_0002).eq([1]));
+        assert!(named(0x0002_8001).eq([32, 47]));
+    }
 
     #[test]
     fn linux_starts_a_processor_with_init_deassert_and_two_startups() {

@@ -14,6 +14,7 @@ pub mod ioapic;
 pub mod legacy;
 pub mod lvt;
 pub mod msr;
+pub mod nmi;
 pub mod power;
 mod startup;
 

@@ -18,6 +18,8 @@ pub enum Rule {
     Efer,
     /// Where the local APIC is and in which mode.
     ApicBase,
+    /// Which extensions the firmware allows: locked, and none of those that are not offered.
+    FeatureControl,
     /// The x2APIC's interrupt command register.
     InterruptCommand,
     /// A vector of the x2APIC's local vector table, which has a delivery mode.
@@ -33,7 +35,9 @@ const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x8ff;
 const X2APIC_ICR: u32 = 0x830;
 
-use Rule::{Absent, ApicBase, Direct, Efer, InterruptCommand, LocalVector, ReadOnly};
+use Rule::{
+    Absent, ApicBase, Direct, Efer, FeatureControl, InterruptCommand, LocalVector, ReadOnly,
+};
 
 /// First matching row wins; both ends belong to the row.
 const TABLE: &[(u32, u32, Rule)] = &[
@@ -46,7 +50,12 @@ const TABLE: &[(u32, u32, Rule)] = &[
     (0x850, 0x853, LocalVector),
     (X2APIC_FIRST, X2APIC_LAST, Direct),
     // Virtualization, Intel's and AMD's.
-    (msr::IA32_VMX_BASIC, 0x492, Absent),
+    (
+        msr::IA32_FEATURE_CONTROL,
+        msr::IA32_FEATURE_CONTROL,
+        FeatureControl,
+    ),
+    (msr::IA32_VMX_BASIC, 0x493, Absent),
     (SVM_FIRST, SVM_LAST, Absent),
     (SVM_KEY, SVM_KEY, Absent),
     // Time.
@@ -76,8 +85,8 @@ const TABLE: &[(u32, u32, Rule)] = &[
     (0x10b, 0x10b, Direct),             // FLUSH_CMD
     (0x122, 0x123, Direct),             // TSX_CTRL, MCU_OPT_CTRL
     (0xc001_011f, 0xc001_011f, Direct), // VIRT_SPEC_CTRL
-    // Memory types. The nested tables decide nothing here: SVM combines the guest's PAT with
-    // the MTRRs in hardware (APM vol. 2, 15.25.8).
+    // Memory types. SVM combines the guest's PAT with the MTRRs in hardware (APM vol. 2, 15.25.8);
+    // EPT has taken the MTRRs over as the firmware left them, and combines the PAT with those.
     (msr::IA32_PAT, msr::IA32_PAT, Direct),
     (msr::IA32_MTRRCAP, msr::IA32_MTRRCAP, ReadOnly),
     (msr::IA32_MTRR_PHYSBASE0, 0x20f, Direct),
@@ -153,6 +162,19 @@ pub fn without_exit(mut each: impl FnMut(u32, Rule)) {
 /// The instruction must fault in the guest: a general-protection fault with error code 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault;
+
+/// The feature-control register as the guest knows it.
+pub mod feature_control {
+    /// SDM vol. 4, table 2-2: locked, so that every write faults.
+    const LOCK: u64 = 1 << 0;
+    /// VMX inside and outside safer mode, SENTER and its functions.
+    const NOT_OFFERED: u64 = 0b110 | 0xff00;
+
+    /// What the guest reads when the register holds `real`.
+    pub fn read(real: u64) -> u64 {
+        real & !NOT_OFFERED | LOCK
+    }
+}
 
 /// EFER as the guest knows it.
 pub mod efer {
@@ -233,6 +255,31 @@ mod tests {
                 !matches!(rule(index), Some(Direct | ReadOnly)),
                 "{index:#x}"
             );
+        }
+    }
+
+    #[test]
+    fn the_extension_reads_as_locked_off() {
+        for real in [0, 1, 5, 0xff07] {
+            assert_eq!(feature_control::read(real), 1, "{real:#x}");
+        }
+        assert_eq!(
+            feature_control::read(1 << 20 | 5),
+            1 << 20 | 1,
+            "machine checks stay"
+        );
+        assert_eq!(rule(0x3a), Some(FeatureControl));
+        for index in 0x480..=0x493 {
+            assert_eq!(rule(index), Some(Absent), "{index:#x}");
+        }
+    }
+
+    /// SDM vol. 3C, 34.5: a trace or a debug store that the guest turned on would be written past its
+    /// nested tables, or where Bouncer's own code runs.
+    #[test]
+    fn what_writes_memory_behind_the_guests_back_is_not_the_guests_to_write() {
+        for index in (0x560..=0x58b).chain([0x600]) {
+            assert!(!matches!(rule(index), Some(Direct)), "{index:#x}");
         }
     }
 

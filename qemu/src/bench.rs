@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::bochs::Bochs;
 use crate::emulator::Emulator;
 
 /// The environment variable that names another bench file than the default one.
@@ -38,10 +39,15 @@ pub struct Bench {
     pub directory: PathBuf,
     /// QEMUs, the preferred one first.
     pub emulators: Vec<Emulator>,
+    /// Bochs, if it is there.
+    #[serde(default)]
+    pub bochs: Option<Bochs>,
     /// Kernels, the preferred one first.
     pub kernels: Vec<Kernel>,
     /// The test guest's init, a static program.
     pub guest_init: PathBuf,
+    /// A tree with Debian's programs for the guest and all that they need, if it has been fetched.
+    pub tools: Option<PathBuf>,
     /// Bouncer, if it has been built.
     pub bouncer: Option<Bouncer>,
 }
@@ -110,6 +116,16 @@ impl Bench {
             .as_ref()
             .map(|bouncer| bouncer.image.as_path())
             .ok_or_else(|| missing("Bouncer's bootable image"))
+    }
+
+    /// The tree of Debian's programs for the guest.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has not been fetched.
+    pub fn tools(&self) -> Result<&Path, Error> {
+        self.tools
+            .as_deref()
+            .ok_or_else(|| missing("the guest's tools"))
     }
 
     /// A directory of its own for the test called `name`, made if need be. What an earlier run left is still there,

@@ -1,8 +1,11 @@
 //! The three serial channels: bytes as they come, and the lines they make.
 
 use core::fmt;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,7 +56,7 @@ pub(crate) enum Event {
         at: Duration,
         bytes: Vec<u8>,
     },
-    /// QEMU closed the channel.
+    /// The emulator closed the channel.
     Closed,
     /// Not the machine but its owner: it is to stop.
     Stop,
@@ -74,6 +77,36 @@ pub(crate) fn listen(port: Port, mut stream: UnixStream, start: Instant, events:
                 .is_err()
             {
                 return;
+            }
+        }
+        let _ = events.send(Event::Closed);
+    });
+}
+
+/// Reads `file` as it grows, on a thread of its own, until nobody writes it any more.
+pub(crate) fn follow(
+    port: Port,
+    mut file: File,
+    has_ended: Arc<AtomicBool>,
+    start: Instant,
+    events: Sender<Event>,
+) {
+    /// Between two looks at a file that has not grown.
+    const PAUSE: Duration = Duration::from_millis(20);
+    thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        loop {
+            // Asked before reading: what was written before the end is still read.
+            let is_last = has_ended.load(Ordering::Acquire);
+            match file.read(&mut chunk) {
+                Ok(count @ 1..) => {
+                    let (at, bytes) = (start.elapsed(), chunk[..count].to_vec());
+                    if events.send(Event::Bytes { port, at, bytes }).is_err() {
+                        return;
+                    }
+                }
+                Ok(0) if !is_last => thread::sleep(PAUSE),
+                Ok(_) | Err(_) => break,
             }
         }
         let _ = events.send(Event::Closed);

@@ -47,6 +47,7 @@
 
 mod accelerator;
 mod bench;
+mod bochs;
 mod channel;
 mod emulator;
 mod error;
@@ -66,17 +67,18 @@ mod terminal;
 mod verdict;
 mod wait;
 
-pub use accelerator::{Accelerator, Host, NoKvm};
+pub use accelerator::{Accelerator, Extension, Host, NoKvm};
 pub use bench::{BENCH, Bench, Bouncer, Kernel};
+pub use bochs::Bochs;
 pub use channel::{Line, Port};
 pub use emulator::{Emulator, Version};
 pub use error::Error;
 pub use heard::Watch;
-pub use image::{Initramfs, Iso, Payload};
+pub use image::{Initramfs, Iso, Payload, external_port_table};
 pub use machine::{Boot, Clock, Iommu, Machine, Qtest, Wiring};
 pub use outcome::Outcome;
 pub use qmp::Qmp;
-pub use qtest::QtestBus;
+pub use qtest::{QtestBus, Store, Width};
 pub use report::{CheckResult, Device, Ended, Guest, Report, Seconds};
 pub use session::Session;
 pub use symbols::Symbols;

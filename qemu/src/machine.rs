@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::Accelerator;
+use crate::bochs::Bochs;
 use crate::emulator::Emulator;
 
 /// What the machine starts from.
@@ -71,9 +72,12 @@ pub enum Clock {
 pub struct Machine {
     /// The QEMU that plays it.
     pub emulator: Emulator,
+    /// The Bochs that plays it instead, on a chip set of its own: without accelerator, remapping unit, drives,
+    /// monitor and qtest.
+    pub bochs: Option<Bochs>,
     /// What executes the guest's instructions.
     pub accelerator: Accelerator,
-    /// QEMU's `-cpu`.
+    /// QEMU's `-cpu`, or Bochs' model.
     pub cpu: String,
     /// Processors.
     pub vcpus: u32,
@@ -86,6 +90,8 @@ pub struct Machine {
     /// Raw images (qcow2 if the name ends so), each an NVMe drive behind a root port of its own: drive `n` behind
     /// port 00:`10+n`.0 (hexadecimal), serial number `bouncer<n>`.
     pub drives: Vec<PathBuf>,
+    /// Requests that a drive does in a second at most, one after the other; none is as many as it can.
+    pub drive_rate: Option<u32>,
     /// How virtual time passes.
     pub clock: Clock,
     /// A socket on which another program may speak QMP. The session has its own in any case.
@@ -102,6 +108,7 @@ impl Machine {
     pub fn new(emulator: Emulator, boot: Boot) -> Self {
         Self {
             emulator,
+            bochs: None,
             accelerator: Accelerator::Tcg,
             cpu: "max".into(),
             vcpus: 1,
@@ -109,6 +116,7 @@ impl Machine {
             iommu: Some(Iommu::default()),
             boot,
             drives: Vec::new(),
+            drive_rate: None,
             clock: Clock::Host,
             qmp: None,
             qtest: Qtest::Off,
@@ -120,6 +128,14 @@ impl Machine {
     #[must_use]
     pub fn drive(mut self, image: impl Into<PathBuf>) -> Self {
         self.drives.push(image.into());
+        self
+    }
+
+    /// Has Bochs play it, with a processor of `model`.
+    #[must_use]
+    pub fn on_bochs(mut self, bochs: Bochs, model: &str) -> Self {
+        self.bochs = Some(bochs);
+        self.cpu = model.into();
         self
     }
 
@@ -221,10 +237,13 @@ impl Machine {
             } else {
                 "raw"
             };
+            let rate = self.drive_rate;
+            let rate =
+                rate.map_or_else(String::new, |rate| format!(",throttling.iops-total={rate}"));
             line.option(
                 "-drive",
                 format!(
-                    "if=none,id=drive{index},format={format},file={}",
+                    "if=none,id=drive{index},format={format}{rate},file={}",
                     escaped(image)
                 ),
             );
@@ -388,6 +407,14 @@ mod tests {
         );
         with.iommu = None;
         assert!(!command_line(&with).contains("intel-iommu"));
+    }
+
+    #[test]
+    fn a_drive_may_be_as_slow_as_is_asked() {
+        let mut slow = machine(NEW).drive("/d/a.img");
+        slow.drive_rate = Some(500);
+        let line = command_line(&slow);
+        assert!(line.contains("format=raw,throttling.iops-total=500,file=/d/a.img"));
     }
 
     #[test]

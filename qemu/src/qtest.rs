@@ -3,7 +3,7 @@
 //! One command, one answer, one bounded wait. Addresses are the machine's physical addresses; nothing translates
 //! them, for the bus has no IOMMU in front of it.
 
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +15,42 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest run of bytes put into one command, so that a line stays within QEMU's buffers.
 const CHUNK: usize = 4096;
+
+/// Stores sent before their answers are waited for.
+const AT_ONCE: usize = 64;
+
+/// One store to the machine's bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Store {
+    /// Where.
+    pub address: u64,
+    /// How wide.
+    pub width: Width,
+    /// What.
+    pub value: u64,
+}
+
+/// How many bytes a store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// One.
+    Byte,
+    /// Two.
+    Word,
+    /// Four.
+    Double,
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = match self.width {
+            Width::Byte => 'b',
+            Width::Word => 'w',
+            Width::Double => 'l',
+        };
+        write!(f, "write{suffix} {:#x} {:#x}", self.address, self.value)
+    }
+}
 
 /// A connection to QEMU's qtest server.
 #[derive(Debug)]
@@ -128,6 +164,27 @@ impl QtestBus {
         Ok(())
     }
 
+    /// Fills `length` bytes from `address` on.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn fill(&mut self, address: u64, length: u64, byte: u8) -> Result<(), Error> {
+        self.order(&format!("memset {address:#x} {length:#x} {byte:#x}"))
+    }
+
+    /// Makes many stores, in order, without waiting for each.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn store_all(&mut self, stores: &[Store]) -> Result<(), Error> {
+        for some in stores.chunks(AT_ONCE) {
+            let commands: Vec<String> = some.iter().map(Store::to_string).collect();
+            let failed =
+                |none: wait::NoLine| none.while_waiting_for("qtest's answer to stores", PATIENCE);
+            self.lines.send(&commands.join("\n")).map_err(failed)?;
+            for command in &commands {
+                self.answer(command)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads one byte from an I/O port.
     #[allow(clippy::missing_errors_doc)]
     pub fn inb(&mut self, port: u16) -> Result<u8, Error> {
@@ -185,6 +242,14 @@ impl QtestBus {
         let failed =
             |none: wait::NoLine| none.while_waiting_for(&format!("qtest {name}"), PATIENCE);
         self.lines.send(command).map_err(failed)?;
+        self.answer(command)
+    }
+
+    /// What follows `OK` in the next answer.
+    fn answer(&mut self, command: &str) -> Result<String, Error> {
+        let name = command.split_once(' ').map_or(command, |(name, _)| name);
+        let failed =
+            |none: wait::NoLine| none.while_waiting_for(&format!("qtest {name}"), PATIENCE);
         loop {
             let answer = self.lines.receive(PATIENCE).map_err(failed)?;
             // Interrupt lines the machine raises meanwhile are announced in between.
@@ -245,6 +310,24 @@ mod tests {
         assert_eq!(
             played.join().unwrap(),
             ["readl 0xfed90008", "writeq 0xfed90020 0x100000"]
+        );
+    }
+
+    #[test]
+    fn many_stores_go_out_in_order_and_each_is_answered() {
+        let (mut bus, played) = bus(vec!["OK".into(), "OK".into(), "FAIL Bad".into()]);
+        let store = |address, width| Store {
+            address,
+            width,
+            value: 7,
+        };
+        let stores = [store(0x10, Width::Byte), store(0x20, Width::Double)];
+        bus.store_all(&stores).unwrap();
+        let refused = bus.store_all(&[store(0x30, Width::Word)]);
+        assert!(matches!(refused, Err(Error::Refused { .. })));
+        assert_eq!(
+            played.join().unwrap(),
+            ["writeb 0x10 0x7", "writel 0x20 0x7", "writew 0x30 0x7"]
         );
     }
 

@@ -29,7 +29,7 @@ pub enum Ended {
     Panic,
     /// Bouncer did not start the guest, and said why.
     Refused,
-    /// QEMU ended by itself: a crash, a refusal to start, a signal.
+    /// The emulator ended by itself: a crash, a refusal to start, a signal.
     Emulator,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Ended {
             Self::Stopped => "was stopped by hand",
             Self::Panic => "was stopped: Bouncer panicked",
             Self::Refused => "was not started: Bouncer said why",
-            Self::Emulator => "lost its emulator: QEMU crashed or was killed",
+            Self::Emulator => "lost its emulator: it crashed or was killed",
         })
     }
 }
@@ -256,7 +256,12 @@ impl Report {
                 self.frames.push(format!("{offset:#x}"));
             }
             BouncerLine::Device(line) => self.device(line),
-            BouncerLine::Other(line) => self.other.push(line),
+            BouncerLine::Other(line) => {
+                if let Some(counts) = DeviceLine::of_counts(&line) {
+                    self.device(counts);
+                }
+                self.other.push(line);
+            }
         }
     }
 
@@ -270,6 +275,11 @@ impl Report {
             (seen, _) => seen,
         };
         self.seconds.total = total;
+    }
+
+    /// How Bouncer said that the machine would end.
+    pub(crate) fn announced(&self) -> Option<Ended> {
+        self.announced
     }
 
     /// Whether Bouncer has said its last words.

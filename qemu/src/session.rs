@@ -3,11 +3,15 @@
 //! The session listens, QEMU connects: no port loses a byte and no socket is polled for. Every wait has a bound.
 
 use core::ops::ControlFlow::{self, Break, Continue};
+use std::fs::File;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::bochs::{self, Bochs};
 use crate::channel::{self, Event, Line, Port};
 use crate::heard::{Heard, Watch};
 use crate::machine::{Machine, Qtest, Wiring};
@@ -25,10 +29,13 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the machine is left running after Bouncer's last words, for its backtrace to arrive.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Between two looks at whether Bochs still runs.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How long the channels may take to run dry after QEMU has ended.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// A running machine. Dropping it kills QEMU.
+/// A running machine. Dropping it kills the emulator.
 #[derive(Debug)]
 pub struct Session {
     process: Process,
@@ -37,12 +44,22 @@ pub struct Session {
     switch: Sender<Event>,
     stopped: bool,
     open_channels: usize,
-    console: UnixStream,
-    qmp: Qmp,
-    qtest: Option<QtestBus>,
+    controls: Controls,
     heard: Heard,
     over_since: Option<Instant>,
-    _directory: Directory,
+    directory: Directory,
+}
+
+/// What the emulator lets a session do besides listening.
+#[derive(Debug)]
+enum Controls {
+    Qemu {
+        console: UnixStream,
+        qmp: Qmp,
+        qtest: Option<QtestBus>,
+    },
+    /// Nothing; but it must be told to those who follow its files when it has ended.
+    Bochs { has_ended: Arc<AtomicBool> },
 }
 
 impl Session {
@@ -52,6 +69,40 @@ impl Session {
     /// [`Error::DiedAtStart`] with QEMU's last words if it refuses its command line; [`Error::TimedOut`] if it does
     /// not open its ports within a minute.
     pub fn start(machine: &Machine) -> Result<Self, Error> {
+        match &machine.bochs {
+            Some(bochs) => Self::start_bochs(bochs, machine),
+            None => Self::start_qemu(machine),
+        }
+    }
+
+    /// Bochs writes its serial ports to files and has no other channel.
+    fn start_bochs(bochs: &Bochs, machine: &Machine) -> Result<Self, Error> {
+        let directory = Directory::create()?;
+        let arguments = Bochs::prepare(machine, directory.path())?;
+        let start = Instant::now();
+        let process = Process::start(&bochs.program, &arguments)?;
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let (sender, events) = mpsc::channel();
+        for (port, name) in Port::ALL.into_iter().zip(bochs::PORTS) {
+            let path = directory.path().join(name);
+            let file = File::open(&path).map_err(|error| Error::file(path, "read", error))?;
+            channel::follow(port, file, has_ended.clone(), start, sender.clone());
+        }
+        Ok(Self {
+            process,
+            start,
+            events,
+            switch: sender,
+            stopped: false,
+            open_channels: Port::ALL.len(),
+            controls: Controls::Bochs { has_ended },
+            heard: Heard::new(machine.vcpus),
+            over_since: None,
+            directory,
+        })
+    }
+
+    fn start_qemu(machine: &Machine) -> Result<Self, Error> {
         let directory = Directory::create()?;
         let wiring = Wiring::within(directory.path());
         let listeners = Listeners::bind(&wiring)?;
@@ -76,12 +127,14 @@ impl Session {
                     switch: sender,
                     stopped: false,
                     open_channels,
-                    console,
-                    qmp,
-                    qtest,
+                    controls: Controls::Qemu {
+                        console,
+                        qmp,
+                        qtest,
+                    },
                     heard,
                     over_since: None,
-                    _directory: directory,
+                    directory,
                 })
             }
             Err(Error::DiedAtStart { .. }) => Err(Error::DiedAtStart {
@@ -123,8 +176,14 @@ impl Session {
     }
 
     /// The machine's monitor.
+    ///
+    /// # Panics
+    /// On Bochs, which has none.
     pub fn qmp(&mut self) -> &mut Qmp {
-        &mut self.qmp
+        match &mut self.controls {
+            Controls::Qemu { qmp, .. } => qmp,
+            Controls::Bochs { .. } => panic!("Bochs has no monitor"),
+        }
     }
 
     /// The machine's bus.
@@ -132,18 +191,28 @@ impl Session {
     /// # Errors
     /// [`Error::Missing`] unless the machine was built with [`Qtest::Harness`].
     pub fn qtest(&mut self) -> Result<&mut QtestBus, Error> {
-        self.qtest.as_mut().ok_or_else(|| Error::Missing {
+        let qtest = match &mut self.controls {
+            Controls::Qemu { qtest, .. } => qtest.as_mut(),
+            Controls::Bochs { .. } => None,
+        };
+        qtest.ok_or_else(|| Error::Missing {
             what: "the machine's qtest channel".into(),
-            remedy: "build the machine with `qtest: Qtest::Harness`".into(),
+            remedy: "build the machine for QEMU with `qtest: Qtest::Harness`".into(),
         })
     }
 
     /// A handle that types into the guest's console.
     ///
     /// # Errors
-    /// If the system has no file descriptor left.
+    /// If the system has no file descriptor left; on Bochs, whose console only writes.
     pub fn keyboard(&self) -> Result<UnixStream, Error> {
-        self.console
+        let Controls::Qemu { console, .. } = &self.controls else {
+            return Err(Error::Missing {
+                what: "a console to type into".into(),
+                remedy: "run the machine on QEMU".into(),
+            });
+        };
+        console
             .try_clone()
             .map_err(|error| Error::file("the console", "clone", error))
     }
@@ -206,8 +275,9 @@ impl Session {
         };
         let cut_short = (self.open_channels > 0).then_some(interrupted);
         let emulator = self.let_end();
+        let has_powered_off = Bochs::has_powered_off(self.directory.path());
         let Self {
-            mut qmp,
+            mut controls,
             mut heard,
             events,
             mut open_channels,
@@ -222,12 +292,15 @@ impl Session {
             }
         }
         heard.flush(total, watch);
-        let ended = cut_short.unwrap_or_else(|| match qmp.shutdown_reason().as_deref() {
-            Some("guest-shutdown") => Ended::PowerOff,
-            Some("guest-reset") => Ended::Reset,
-            Some("guest-panic") => Ended::TripleFault,
-            _ => Ended::Emulator,
-        });
+        let ended = match &mut controls {
+            Controls::Qemu { qmp, .. } => cut_short.unwrap_or_else(|| seen_by(qmp)),
+            // A reset machine would start again, so that it was stopped: the word counts.
+            Controls::Bochs { .. } => match (has_powered_off, heard.report.announced()) {
+                (true, _) => Ended::PowerOff,
+                (false, Some(Ended::Reset)) => Ended::Reset,
+                _ => cut_short.unwrap_or(Ended::Emulator),
+            },
+        };
         heard.into_outcome(ended, total, emulator)
     }
 
@@ -237,12 +310,23 @@ impl Session {
         while self.open_channels == 0 && !self.process.has_ended() && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.process.end().1
+        let said = self.process.end().1;
+        if let Controls::Bochs { has_ended } = &self.controls {
+            has_ended.store(true, Ordering::Release);
+        }
+        said
+    }
+
+    /// Whether the machine, though it still runs, is not to be waited for any longer.
+    fn is_over(&self) -> bool {
+        let report = &self.heard.report;
+        let is_bochs = matches!(self.controls, Controls::Bochs { .. });
+        report.is_over() || is_bochs && report.announced().is_some()
     }
 
     /// Hears one event; breaks when the machine has ended, has panicked, or the deadline has come.
     fn step(&mut self, deadline: Instant, watch: &mut dyn Watch) -> ControlFlow<()> {
-        if self.heard.report.is_over() {
+        if self.is_over() {
             self.over_since.get_or_insert_with(Instant::now);
         }
         let deadline = self
@@ -253,12 +337,32 @@ impl Session {
         if self.open_channels == 0 || self.stopped || patience.is_zero() {
             return Break(());
         }
+        let patience = match &self.controls {
+            Controls::Qemu { .. } => patience,
+            // Files do not close: the process is looked at now and then.
+            Controls::Bochs { has_ended } => {
+                has_ended.store(self.process.has_ended(), Ordering::Release);
+                patience.min(LOOK)
+            }
+        };
         match self.events.recv_timeout(patience) {
             Ok(Event::Bytes { port, at, bytes }) => self.heard.bytes(port, at, &bytes, watch),
             Ok(Event::Closed) => self.open_channels -= 1,
             Ok(Event::Stop) => self.stopped = true,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Break(()),
+            // Whether the deadline has come is asked first thing the next time.
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Break(()),
         }
         Continue(())
+    }
+}
+
+/// How QEMU says that it ended.
+fn seen_by(qmp: &mut Qmp) -> Ended {
+    match qmp.shutdown_reason().as_deref() {
+        Some("guest-shutdown") => Ended::PowerOff,
+        Some("guest-reset") => Ended::Reset,
+        Some("guest-panic") => Ended::TripleFault,
+        _ => Ended::Emulator,
     }
 }

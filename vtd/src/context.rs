@@ -154,6 +154,18 @@ impl ContextTables {
         Ok(Stale::new(scope))
     }
 
+    /// Ends the quarantine of `source`, which then has no entry. `None` if it is in none.
+    pub fn release(&mut self, frames: &mut impl Frames, source: Bdf) -> Option<Stale<Scope>> {
+        if self.attachment(frames, source) != Attachment::Quarantined {
+            return None;
+        }
+        let table = self.table_of(frames, source)?;
+        let (first, second) = words_of(source);
+        frames.publish(table, second, 0);
+        frames.publish(table, first, 0);
+        Some(Stale::new(Scope::Translations))
+    }
+
     /// Forgets the last domain of `source`. `proof` is of the flush its [`Self::detach`] or
     /// [`Self::quarantine`] asked for. An attached device stays attached.
     pub fn vacate(&mut self, frames: &mut impl Frames, source: Bdf, _proof: &Flushed) {

@@ -5,6 +5,7 @@
 //! found, whether its ACPI checksum holds, and what the bridges are; the bus numbers behind a
 //! bridge come from the caller through [`Bridges`]. `structure` beside it reads structures, `scope` their device scopes.
 
+mod reserved;
 mod scope;
 mod structure;
 
@@ -13,6 +14,7 @@ use core::fmt;
 use pci::{Address, Bdf};
 
 use crate::spec::dmar::{FLAGS, HEADER, HOST_ADDRESS_WIDTH, SIGNATURE, flags};
+pub use reserved::Flaw;
 pub use scope::{Bridges, Hop, Scope, ScopeKind, Scopes};
 pub use structure::{ReservedRegion, Structure, Structures, Unit};
 

@@ -50,6 +50,10 @@ pub(crate) struct Content {
     #[arg(long, value_name = "NAME", conflicts_with = "initrd")]
     module: Vec<String>,
 
+    /// Puts fio and mkfs.ext4 into the test guest, for the checks that need them
+    #[arg(long, conflicts_with = "initrd")]
+    tools: bool,
+
     /// The same guest on the same machine without Bouncer
     #[arg(long, conflicts_with = "policy")]
     native: bool,
@@ -151,6 +155,9 @@ impl Content {
         // A kernel of the person's own may come without modules; then it has what it needs built in.
         if kernel.modules.exists() {
             initramfs = initramfs.modules(kernel, wanted);
+        }
+        if self.tools {
+            initramfs = initramfs.tree(&setup::fetch_tools()?);
         }
         Ok(initramfs.write(&directory.join(format!("initrd-{}", kernel.release)))?)
     }

@@ -3,8 +3,10 @@
 //! This file is the list of commands. What a machine is and how a run is judged, the `qemu` crate knows.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod check;
+mod demo;
 mod display;
 mod image;
 mod policy;
@@ -40,6 +42,10 @@ enum Command {
     Run(Box<run::Options>),
     /// Sets up, checks, builds, and runs every test, whole machines included
     Test(test::Options),
+    /// Measures the same drive under every arrangement: no IOMMU, Linux's, Bouncer's
+    Bench(Box<bench::Options>),
+    /// Shows an untrusted drive at work and an attack on its guest, with Bouncer and without
+    Demo(demo::Options),
     /// Formatting, lints, documentation, host tests, dependency rules
     Check,
     /// Builds a disc that boots Bouncer and a Linux guest
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Demo(options) => demo::run(&options),
         Command::Check => check::run().map(drop),
         Command::Image(options) => image::run(&options),
         Command::Policy(command) => policy::run(&command),
@@ -87,7 +95,7 @@ mod tests {
             error.kind(),
             clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         );
-        for command in ["run", "test", "check", "image", "setup"] {
+        for command in ["run", "test", "bench", "demo", "check", "image", "setup"] {
             assert!(error.to_string().contains(command), "{command}");
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use qemu::{
-    Accelerator, Boot, Clock, Host, Machine, Outcome, Qtest, RawTerminal, Session, Symbols,
+    Accelerator, Bochs, Boot, Bouncer, Clock, Emulator, Host, Machine, Outcome, Qtest, RawTerminal,
+    Session, Symbols, Version,
 };
 
 use crate::display::{self, Show, Style};
@@ -36,6 +37,14 @@ pub(crate) struct Options {
     /// Memory, such as 512M or 4G
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = mebibytes)]
     mem: u64,
+
+    /// Which emulator plays the machine
+    #[arg(long, value_enum, default_value_t = Player::Qemu)]
+    machine: Player,
+
+    /// The processor's model, in the emulator's words
+    #[arg(long, value_name = "MODEL")]
+    cpu: Option<String>,
 
     /// What executes the guest's instructions
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
@@ -75,9 +84,19 @@ pub(crate) struct Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Player {
+    /// QEMU: AMD-V beside Intel VT-d, any devices
+    Qemu,
+    /// Bochs: Intel VT-x with EPT (or AMD-V, with `--cpu ryzen`), no VT-d; slow
+    Bochs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Accel {
-    /// QEMU's translator, anywhere
+    /// QEMU's translator, anywhere; the processors take turns
     Tcg,
+    /// The same, each processor in a thread: faster, with a race of QEMU's that can lose nested paging
+    TcgInThreads,
     /// The host's hypervisor, nested
     Kvm,
     /// KVM if it can nest here, else TCG
@@ -87,11 +106,17 @@ enum Accel {
 /// A machine that nobody looks at is stopped after this.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// The same where every instruction takes a hundred of the host's.
+const SLOW: Duration = Duration::from_secs(1800);
+
 /// A machine that somebody looks at is stopped after this: never, in practice.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// `cargo xtask run`.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
+    if options.machine == Player::Bochs {
+        return options.on_bochs();
+    }
     let accelerator = choose(options.accel, Host::probe())?;
     if options.icount && accelerator == Accelerator::Kvm {
         return Err(Stop::unready(
@@ -112,15 +137,56 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     let disc = options.content.write(&directory.join("boot.iso"))?;
     say(&format!("booting on QEMU {}", emulator.version));
     let machine = options.machine(Machine::new(emulator, Boot::Iso(disc.iso)), accelerator);
-    let mut outcome = options.play(&machine)?;
-
-    if let Some(bouncer) = disc.bouncer.filter(|_| !outcome.report.frames.is_empty()) {
-        outcome.report.symbolise(&Symbols::load(&bouncer.symbols)?);
-    }
-    options.conclude(&outcome)
+    options.live(&machine, disc.bouncer)
 }
 
 impl Options {
+    /// Boots the same disc on Bochs.
+    fn on_bochs(&self) -> Result<(), Stop> {
+        let qemu_only = [
+            (!self.drive.is_empty(), "--drive"),
+            (!self.qemu_arg.is_empty(), "--qemu-arg"),
+            (self.qemu.is_some(), "--qemu"),
+            (self.qmp.is_some(), "--qmp"),
+            (self.qtest.is_some(), "--qtest"),
+            (self.interactive, "--interactive"),
+            (self.icount, "--icount"),
+            (self.accel == Accel::Kvm, "--accel kvm"),
+        ];
+        if let Some((_, option)) = qemu_only.iter().find(|(is_given, _)| *is_given) {
+            return Err(Stop::unready(format!(
+                "{option} is QEMU's: Bochs cannot do it; leave it out or leave --machine bochs out"
+            )));
+        }
+        setup::meet(&[self.content.needs(), vec![Need::Bochs]].concat())?;
+        let bochs = setup::bochs()?;
+        let directory = workspace::cache("run");
+        workspace::make(&directory)?;
+        let disc = self.content.write(&directory.join("boot.iso"))?;
+        let model = self.cpu.as_deref().unwrap_or(Bochs::INTEL);
+        say(&format!(
+            "booting on Bochs {}, processor {model}: about sixty million instructions a second",
+            bochs.version
+        ));
+        let nobody = Emulator {
+            program: PathBuf::new(),
+            version: Version::new(0, 0, 0),
+        };
+        let machine = self
+            .machine(Machine::new(nobody, Boot::Iso(disc.iso)), Accelerator::Tcg)
+            .on_bochs(bochs, model);
+        self.live(&machine, disc.bouncer)
+    }
+
+    /// The machine's whole life, and the verdict.
+    fn live(&self, machine: &Machine, bouncer: Option<Bouncer>) -> Result<(), Stop> {
+        let mut outcome = self.play(machine)?;
+        if let Some(bouncer) = bouncer.filter(|_| !outcome.report.frames.is_empty()) {
+            outcome.report.symbolise(&Symbols::load(&bouncer.symbols)?);
+        }
+        self.conclude(&outcome)
+    }
+
     fn machine(&self, machine: Machine, accelerator: Accelerator) -> Machine {
         Machine {
             accelerator,
@@ -135,6 +201,7 @@ impl Options {
             qmp: self.qmp.clone(),
             qtest: self.qtest.clone().map_or(Qtest::Off, Qtest::Socket),
             extra: self.qemu_arg.clone(),
+            cpu: self.cpu.clone().unwrap_or(machine.cpu),
             ..machine
         }
     }
@@ -158,7 +225,11 @@ impl Options {
     }
 
     fn patience(&self) -> Duration {
-        let default = if self.interactive { FOREVER } else { PATIENCE };
+        let default = match self.machine {
+            _ if self.interactive => FOREVER,
+            Player::Qemu => PATIENCE,
+            Player::Bochs => SLOW,
+        };
         self.timeout.map_or(default, Duration::from_secs)
     }
 
@@ -182,12 +253,18 @@ impl Options {
 fn choose(accel: Accel, host: Host) -> Result<Accelerator, Stop> {
     match (accel, host.offers_kvm()) {
         (Accel::Tcg, _) => Ok(Accelerator::Tcg),
-        (Accel::Kvm, Ok(())) => Ok(Accelerator::Kvm),
+        (Accel::TcgInThreads, _) => Ok(Accelerator::TcgInThreads),
+        (Accel::Kvm, Ok(extension)) => {
+            say(&format!("using KVM, which hands {extension} on"));
+            Ok(Accelerator::Kvm)
+        }
         (Accel::Kvm, Err(why)) => Err(Stop::unready(format!(
             "--accel kvm: {why}; use --accel tcg"
         ))),
-        (Accel::Auto, Ok(())) => {
-            say("using KVM: /dev/kvm is there and the processor can nest");
+        (Accel::Auto, Ok(extension)) => {
+            say(&format!(
+                "using KVM: /dev/kvm is there and hands {extension} on"
+            ));
             Ok(Accelerator::Kvm)
         }
         (Accel::Auto, Err(why)) => {
@@ -214,6 +291,7 @@ fn mebibytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use qemu::Extension;
 
     use super::*;
 
@@ -231,18 +309,28 @@ mod tests {
 
     const NESTS: Host = Host {
         kvm: true,
-        svm: true,
+        extension: Some(Extension::Vmx),
+        nests: true,
     };
     const NO_DEVICE: Host = Host {
         kvm: false,
-        svm: true,
+        ..NESTS
+    };
+    const ALONE: Host = Host {
+        nests: false,
+        ..NESTS
     };
 
     #[test]
     fn auto_takes_kvm_where_it_can_nest_and_tcg_elsewhere() {
         assert_eq!(choose(Accel::Auto, NESTS), Ok(Accelerator::Kvm));
         assert_eq!(choose(Accel::Auto, NO_DEVICE), Ok(Accelerator::Tcg));
+        assert_eq!(choose(Accel::Auto, ALONE), Ok(Accelerator::Tcg));
         assert_eq!(choose(Accel::Tcg, NESTS), Ok(Accelerator::Tcg));
+        assert_eq!(
+            choose(Accel::TcgInThreads, NESTS),
+            Ok(Accelerator::TcgInThreads)
+        );
     }
 
     #[test]

@@ -10,15 +10,17 @@ mod kernels;
 mod lock;
 mod packages;
 mod targets;
+mod tools;
 
 use clap::Args;
 
 use crate::progress::say;
 use crate::stop::Stop;
 
-pub(crate) use emulators::{all as all_emulators, choose as choose_emulator};
+pub(crate) use emulators::{all as all_emulators, bochs, choose as choose_emulator};
 pub(crate) use kernels::{Choice as KernelChoice, fetch as fetch_kernel, stock as stock_kernel};
 pub(crate) use targets::Target;
+pub(crate) use tools::fetch as fetch_tools;
 
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Args)]
@@ -33,6 +35,8 @@ pub(crate) struct Options {
 pub(crate) enum Need {
     /// An emulator.
     Qemu,
+    /// The other emulator, whose processors have VMX.
+    Bochs,
     /// What masters a disc.
     Disc,
     /// What unpacks Debian packages and their compressed modules.
@@ -42,8 +46,9 @@ pub(crate) enum Need {
 }
 
 /// Everything any command needs.
-pub(crate) const ALL: [Need; 5] = [
+pub(crate) const ALL: [Need; 6] = [
     Need::Qemu,
+    Need::Bochs,
     Need::Disc,
     Need::Unpacking,
     Need::Rust(Target::BareMetal),
@@ -76,6 +81,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
             emulator.program.display()
         ));
     }
+    let bochs = bochs()?;
+    say(&format!(
+        "Bochs {} at {}",
+        bochs.version,
+        bochs.program.display()
+    ));
     let releases: &[&str] = if options.all {
         &["6.1", "6.12"]
     } else {
@@ -89,6 +100,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
             kernel.image.display()
         ));
     }
+    say(&format!(
+        "the guest's tools at {}",
+        fetch_tools()?.display()
+    ));
     say("everything is there");
     Ok(())
 }

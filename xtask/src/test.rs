@@ -64,8 +64,10 @@ fn prepare(options: &Options) -> Result<(), Stop> {
     let bench = Bench {
         directory,
         emulators: setup::all_emulators()?,
+        bochs: setup::bochs().ok(),
         kernels,
         guest_init: build::guest()?,
+        tools: Some(setup::fetch_tools()?),
         bouncer: Some(build::bouncer()?),
     };
     Ok(bench.save()?)
@@ -83,11 +85,17 @@ fn machine_tests(options: &Options, tally: &mut Tally) -> Result<(), Stop> {
             "--no-fail-fast",
             "--",
         ])
-        .arg("--test-threads=1");
+        .arg(format!("--test-threads={}", machines_at_once()));
     tests
         .args(options.all.then_some("--include-ignored"))
         .args(&options.filter);
     cargo_test("whole-machine tests", &mut tests, tally)
+}
+
+/// How many machines play at once: each takes one processor of the host's, and most a GiB of its memory.
+fn machines_at_once() -> usize {
+    const MOST: usize = 4;
+    thread::available_parallelism().map_or(1, |count| count.get().min(MOST))
 }
 
 /// Runs a `cargo test`, showing what it says and counting what its results say.

@@ -12,6 +12,8 @@ pub enum Part {
     Own,
     /// The loaded image.
     Image,
+    /// The pages of untrusted devices.
+    Pools,
     /// The policy text.
     Policy,
     /// The free memory.
@@ -41,6 +43,7 @@ impl fmt::Display for Part {
         match self {
             Self::Own => f.write_str("Bouncer's memory"),
             Self::Image => f.write_str("the hypervisor's image"),
+            Self::Pools => f.write_str("the pages of untrusted devices"),
             Self::Policy => f.write_str("the policy text"),
             Self::Free => f.write_str("the free memory"),
             Self::Segment(number) => write!(f, "segment {number} of the image"),

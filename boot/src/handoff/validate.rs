@@ -104,7 +104,28 @@ fn own_memory(handoff: &Handoff) -> Result<ByteRange<Hpa>, HandoffError> {
             return Err(HandoffError::Overlap(Part::Policy, Part::Free));
         }
     }
+    pools(handoff, &own)?;
     Ok(own)
+}
+
+/// What devices reach is nothing else.
+fn pools(handoff: &Handoff, own: &ByteRange<Hpa>) -> Result<(), HandoffError> {
+    if handoff.pools.len == 0 {
+        return Ok(());
+    }
+    let pools = inside(Part::Pools, handoff.pools, own)?;
+    aligned(Part::Pools, handoff.pools, LARGE_PAGE)?;
+    let others = [
+        (Part::Image, handoff.image),
+        (Part::Policy, handoff.policy),
+        (Part::Free, handoff.free),
+    ];
+    for (part, span) in others {
+        if span.range().is_some_and(|range| range.overlaps(&pools)) {
+            return Err(HandoffError::Overlap(part, Part::Pools));
+        }
+    }
+    Ok(())
 }
 
 /// Segments are whole pages of the image, ascending, disjoint, and never writable code.
@@ -326,6 +347,33 @@ mod tests {
     }
 
     #[test]
+    fn what_devices_reach_is_whole_large_pages_of_nothing_else() {
+        let pools = |base, len| {
+            changed(|handoff| {
+                handoff.own.len = 0x40_0000;
+                handoff.own.base -= 0x20_0000;
+                handoff.image.base -= 0x20_0000;
+                handoff.regions[2].span.len -= 0x20_0000;
+                handoff.regions[3].span = handoff.own;
+                handoff.pools = Span { base, len };
+            })
+        };
+        assert_eq!(
+            pools(OWN, 0x20_0000),
+            Err(HandoffError::Overlap(Part::Policy, Part::Pools))
+        );
+        assert!(matches!(
+            pools(OWN - 0x20_0000, 0x1000),
+            Err(HandoffError::Unaligned { .. })
+        ));
+        assert!(matches!(
+            pools(OWN - 0x40_0000, 0x20_0000),
+            Err(HandoffError::Outside { .. })
+        ));
+        assert_eq!(pools(0, 0), Ok(()));
+    }
+
+    #[test]
     fn a_sealed_hand_over_is_believed() {
         assert_eq!(sample().validate(), Ok(()));
     }
@@ -338,8 +386,8 @@ mod tests {
     #[test]
     fn another_version_or_size_is_refused() {
         assert_eq!(
-            changed(|handoff| handoff.version = 2),
-            Err(HandoffError::Version(2))
+            changed(|handoff| handoff.version = VERSION + 1),
+            Err(HandoffError::Version(VERSION + 1))
         );
         assert_eq!(
             changed(|handoff| handoff.size += 8),

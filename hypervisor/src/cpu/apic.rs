@@ -9,6 +9,7 @@
 
 use memory::{ByteRange, Gpa, PAGE_SIZE};
 use processor::msr::apic_base;
+use vtd::remap::Route;
 use x86::msr::{IA32_APIC_BASE, rdmsr, wrmsr};
 
 /// Register offsets in the xAPIC page. SDM table 12-1.
@@ -97,12 +98,42 @@ pub(crate) fn send(signal: Signal, to: u32) {
         };
         return;
     }
+    send_xapic(signal.bits(), to);
+}
+
+fn send_xapic(command: u32, to: u32) {
     let guests = read(offset::COMMAND_HIGH);
     wait_for_delivery();
     write(offset::COMMAND_HIGH, to << 24);
-    write(offset::COMMAND_LOW, signal.bits());
+    write(offset::COMMAND_LOW, command);
     wait_for_delivery();
     write(offset::COMMAND_HIGH, guests);
+}
+
+/// Raises an interrupt that the guest programmed into a device, in the device's place: to the
+/// destination and with the vector that it asked for, as one edge.
+pub(crate) fn send_for_device(route: Route) {
+    const LOGICAL: u32 = 1 << 11;
+    let to = route.destination();
+    let mut command = u32::from(route.vector());
+    if to.is_logical() {
+        command |= LOGICAL;
+    }
+    if is_x2apic() {
+        // SAFETY: a vector above the exceptions to the guest's own processors (`Route`), with fixed
+        // delivery, as any of its devices may raise.
+        unsafe {
+            wrmsr(
+                X2APIC_COMMAND,
+                u64::from(to.id()) << 32 | u64::from(command),
+            )
+        };
+        return;
+    }
+    if route.is_lowest_priority() {
+        command |= 1 << 8;
+    }
+    send_xapic(command, to.id());
 }
 
 /// Repeats a write of the guest to the APIC's page.

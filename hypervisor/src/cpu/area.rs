@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use boot::reservation::PER_CPU_BYTES;
 use memory::{Hpa, PAGE_SIZE};
+use processor::nmi::Ledger;
 use processor::{Counters, Mailbox};
 
 use super::tables::Tables;
@@ -32,6 +33,8 @@ pub(crate) struct Area {
     index: u32,
     apic_id: AtomicU32,
     nmis: AtomicU64,
+    /// What is known of those that are under way.
+    pub(crate) ledger: Ledger,
     /// Another processor has sent an NMI that was not taken yet.
     is_called: AtomicBool,
     is_ready: AtomicBool,
@@ -123,6 +126,16 @@ impl Area {
     /// The `which`th page for the backend.
     pub(crate) fn backend_page(&self, which: usize) -> *mut u8 {
         self.backend[which].get().cast()
+    }
+
+    /// Where its task state segment is.
+    pub(crate) fn task_state(&self) -> u64 {
+        Tables::task_state(self.tables.get())
+    }
+
+    /// The count of NMIs that were noted and not taken.
+    pub(crate) fn nmis(&self) -> &AtomicU64 {
+        &self.nmis
     }
 
     /// Notes that an NMI came.

@@ -105,6 +105,21 @@ unsafe extern "sysv64" {
     fn bouncer_debug();
     fn bouncer_sleep_begin();
     fn bouncer_sleep_end();
+    fn bouncer_vmx_sleep_begin();
+    fn bouncer_vmx_sleep_end();
+    fn bouncer_vmx_enter_begin();
+    fn bouncer_vmx_enter_end();
+}
+
+/// Where to go on after an NMI at `rip`, if that is in a range which it must end.
+fn resume_after_nmi(rip: u64) -> Option<u64> {
+    let ranges = [
+        bouncer_sleep_begin as *const () as u64..bouncer_sleep_end as *const () as u64,
+        bouncer_vmx_sleep_begin as *const () as u64..bouncer_vmx_sleep_end as *const () as u64,
+        bouncer_vmx_enter_begin as *const () as u64..bouncer_vmx_enter_end as *const () as u64,
+    ];
+    let range = ranges.into_iter().find(|range| range.contains(&rip))?;
+    Some(range.end)
 }
 
 /// The address of the entry stub of `vector`.
@@ -119,11 +134,10 @@ extern "sysv64" fn caught(frame: &mut Frame) {
     match frame.vector {
         NMI => {
             area::current().note_nmi();
-            // The processor was about to sleep for just this: see `svm::enter::sleep_until_nmi`.
-            let sleeps =
-                bouncer_sleep_begin as *const () as u64..bouncer_sleep_end as *const () as u64;
-            if sleeps.contains(&frame.rip) {
-                frame.rip = sleeps.end;
+            // The processor was about to sleep for just this, or to enter a guest with it unseen: see
+            // `svm::enter` and `vmx::enter`.
+            if let Some(end) = resume_after_nmi(frame.rip) {
+                frame.rip = end;
             }
         }
         // Disarmed on the way here. GS is not Bouncer's yet.

@@ -18,11 +18,11 @@ pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> Leaf {
     }
 }
 
-// Two functions whose one faulting instruction has a name: when it faults, the exception
+// Three functions whose one faulting instruction has a name: when it faults, the exception
 // handler resumes at `bouncer_msr_failed` (see `resume_after_fault`).
 global_asm!(
     ".global bouncer_rdmsr, bouncer_wrmsr, bouncer_rdmsr_faults, bouncer_wrmsr_faults",
-    ".global bouncer_msr_failed",
+    ".global bouncer_xsetbv, bouncer_xsetbv_faults, bouncer_msr_failed",
     "bouncer_rdmsr:",
     "mov ecx, edi",
     "bouncer_rdmsr_faults:",
@@ -41,6 +41,15 @@ global_asm!(
     "wrmsr",
     "xor eax, eax",
     "ret",
+    "bouncer_xsetbv:",
+    "mov ecx, edi",
+    "mov eax, esi",
+    "mov rdx, rsi",
+    "shr rdx, 32",
+    "bouncer_xsetbv_faults:",
+    "xsetbv",
+    "xor eax, eax",
+    "ret",
     "bouncer_msr_failed:",
     "mov eax, 1",
     "ret",
@@ -49,6 +58,8 @@ global_asm!(
 unsafe extern "sysv64" {
     fn bouncer_rdmsr(index: u32, value: &mut u64) -> u32;
     fn bouncer_wrmsr(index: u32, value: u64) -> u32;
+    fn bouncer_xsetbv(index: u32, value: u64) -> u32;
+    fn bouncer_xsetbv_faults();
     fn bouncer_rdmsr_faults();
     fn bouncer_wrmsr_faults();
     fn bouncer_msr_failed();
@@ -63,6 +74,7 @@ pub(crate) fn resume_after_fault(rip: u64) -> Option<u64> {
     let may_fault = [
         bouncer_rdmsr_faults as *const () as u64,
         bouncer_wrmsr_faults as *const () as u64,
+        bouncer_xsetbv_faults as *const () as u64,
     ];
     may_fault
         .contains(&rip)
@@ -90,6 +102,23 @@ pub(crate) unsafe fn write_msr(index: u32, value: u64) -> Result<(), NoSuchRegis
         0 => Ok(()),
         _ => Err(NoSuchRegister),
     }
+}
+
+/// Writes an extended control register that may not exist or may refuse the value.
+pub(crate) fn write_extended_control(index: u32, value: u64) -> Result<(), NoSuchRegister> {
+    // SAFETY: the register says which state XSAVE saves, which Bouncer never uses; a fault resumes as
+    // in `read_msr`.
+    match unsafe { bouncer_xsetbv(index, value) } {
+        0 => Ok(()),
+        _ => Err(NoSuchRegister),
+    }
+}
+
+/// Whether a performance counter has overflowed, as far as this processor tells: the guest's own NMI.
+/// SDM vol. 3B, 20.2.4: IA32_PERF_GLOBAL_STATUS.
+pub(crate) fn has_counter_overflowed() -> bool {
+    const GLOBAL_STATUS: u32 = 0x38e;
+    read_msr(GLOBAL_STATUS).is_ok_and(|status| status != 0)
 }
 
 /// Writes all caches back to memory.

@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use core::arch::asm;
+use core::mem::offset_of;
 
 use x86::dtables::{DescriptorTablePointer, lgdt, lidt};
 
@@ -14,7 +15,7 @@ pub(crate) const CODE: u16 = 0x08;
 /// Selector of Bouncer's data segment.
 pub(crate) const DATA: u16 = 0x10;
 /// Selector of Bouncer's task state segment.
-const TASK: u16 = 0x18;
+pub(crate) const TASK: u16 = 0x18;
 
 /// Present, 64-bit code, execute and read. SDM vol. 3A, 3.4.5.
 pub(super) const CODE_DESCRIPTOR: u64 = 0x00af_9b00_0000_ffff;
@@ -90,6 +91,13 @@ impl Tables {
             );
             lidt(&DescriptorTablePointer::new(&self.idt));
         }
+    }
+}
+
+impl Tables {
+    /// Where the task state segment of `tables` is.
+    pub(super) fn task_state(tables: *const Self) -> u64 {
+        tables as u64 + offset_of!(Self, tss) as u64
     }
 }
 

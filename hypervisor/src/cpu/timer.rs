@@ -25,6 +25,11 @@ impl Timer {
         Self { port }
     }
 
+    /// Its port.
+    pub(crate) fn port(self) -> u16 {
+        self.port
+    }
+
     /// The current tick, 24 bits.
     pub(crate) fn now(self) -> u32 {
         // SAFETY: the FADT names this port as the timer; reading it has no effect.

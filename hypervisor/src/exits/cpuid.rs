@@ -1,9 +1,11 @@
 //! CPUID.
 
-use processor::cpuid::{self, Context, Remapping};
+use processor::cpuid::{self, Context, Remapping, Tally};
 
 use crate::backend::Backend;
 use crate::cpu::instructions;
+use crate::machine::Machine;
+use crate::mediated;
 use crate::run::Runner;
 
 /// Answers CPUID.
@@ -20,10 +22,32 @@ pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>) {
     };
     let (leaf, subleaf) = (state.general[0] as u32, state.general[1] as u32);
     let count = |reason| machine.count(reason);
-    let answer = cpuid::answer(leaf, subleaf, &context, instructions::cpuid, count);
+    let work = |index| work(machine, index);
+    let answer = cpuid::answer(leaf, subleaf, &context, instructions::cpuid, count, work);
     let registers = [answer.eax, answer.ecx, answer.edx, answer.ebx];
     for (register, value) in state.general.iter_mut().zip(registers) {
         *register = u64::from(value);
     }
     runner.advance();
+}
+
+/// What was done for mediated devices, all of them together, and what it cost.
+fn work(machine: &'static Machine, index: usize) -> Option<Tally> {
+    let (counts, ticks) = mediated::counts();
+    let invalidations = machine
+        .fabric
+        .map_or(0, |fabric| fabric.lock().invalidations());
+    let all = [
+        ("requests", counts.requests),
+        ("answered", counts.answered),
+        ("complete", counts.completed),
+        ("bytes-in", counts.bytes_in),
+        ("bytesout", counts.bytes_out),
+        ("entries", counts.entry_bytes),
+        ("heldback", counts.held_back),
+        ("irqs", counts.interrupts),
+        ("ticks", ticks),
+        ("qiwrites", invalidations),
+    ];
+    all.get(index).copied()
 }

@@ -5,3 +5,4 @@ pub(crate) mod end;
 pub(crate) mod msr;
 pub(crate) mod nested;
 pub(crate) mod port;
+pub(crate) mod xsetbv;

@@ -5,7 +5,7 @@
 
 use processor::icr::{self, Command, Format};
 use processor::lvt;
-use processor::msr::{self, Fault, Rule, apic_base, efer};
+use processor::msr::{self, Fault, Rule, apic_base, efer, feature_control};
 use x86::msr::IA32_APIC_BASE;
 
 use crate::backend::{Backend, Event};
@@ -13,7 +13,7 @@ use crate::cpu::apic;
 use crate::cpu::instructions::{self, read_msr};
 use crate::limit::Once;
 use crate::run::Runner;
-use crate::{command, console::say};
+use crate::{command, console::say, nmis};
 
 /// Registers whose dropped writes have been reported.
 static REPORTED: Once<u32, 32> = Once::new();
@@ -29,6 +29,9 @@ pub(crate) fn read<B: Backend>(runner: &mut Runner<B>) {
     let value = match msr::rule(index) {
         Some(Rule::Absent) => Err(Fault),
         Some(Rule::Efer) => Ok(efer::read(state.efer)),
+        Some(Rule::FeatureControl) => read_msr(index)
+            .map(feature_control::read)
+            .map_err(|_| Fault),
         _ => read_msr(index).map_err(|_| Fault),
     };
     match value {
@@ -48,7 +51,7 @@ pub(crate) fn write<B: Backend>(runner: &mut Runner<B>) {
     let value = state.general[2] << 32 | state.general[0] & u64::from(u32::MAX);
     let (real_efer, cr0) = (state.efer, state.cr0);
     let outcome = match msr::rule(index) {
-        Some(Rule::Absent) => Err(Fault),
+        Some(Rule::Absent | Rule::FeatureControl) => Err(Fault),
         Some(Rule::Efer) => efer::write(real_efer, value, cr0, optional_features())
             .map(|value| runner.cpu.write_efer(value)),
         Some(Rule::ApicBase) => write_apic_base(value),
@@ -59,8 +62,11 @@ pub(crate) fn write<B: Backend>(runner: &mut Runner<B>) {
             unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault)
         }
         Some(Rule::InterruptCommand) => match icr::read(value, Format::X2apic) {
-            // SAFETY: the command starts and stops no processor; what it sends is the guest's.
-            Command::Pass => unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault),
+            Command::Pass => {
+                nmis::note_command(runner.machine, runner.area, value, Format::X2apic);
+                // SAFETY: the command starts and stops no processor; what it sends is the guest's.
+                unsafe { instructions::write_msr(index, value) }.map_err(|_| Fault)
+            }
             other => {
                 command::obey(runner.machine, runner.area, other);
                 Ok(())

@@ -5,9 +5,8 @@ use heapless::Vec;
 use memory::{ByteRange, Gpa};
 use pci::access::DATA_PORT;
 use pci::mediation::{Effect, Reason, Step, Verdict};
-use pci::spec::header::{self, Command};
+use pci::spec::header;
 use pci::{Address, ConfigSpace, Decision, FunctionId, Latch, Register};
-use policy::Treatment;
 
 use super::{Fabric, MAX_FUNCTIONS};
 use crate::console::say;
@@ -15,8 +14,6 @@ use crate::limit::Once;
 
 /// Registers of devices for which a refusal was reported.
 static REFUSED: Once<(Address, u16), 64> = Once::new();
-/// Devices that would not have become bus masters if the policy were enforced.
-static RECORDED: Once<Address, 32> = Once::new();
 
 /// Functions whose MSI-X table is to agree with the guest's once the decision is carried out.
 type Refreshed = Vec<FunctionId, 8>;
@@ -93,10 +90,12 @@ impl Fabric {
         if register.dword_offset() == header::IDENTITY {
             self.look_who_is_there(at);
         }
+        self.look_for_virtual(at);
         self.mediation.read(&self.space, at, register)
     }
 
     fn write_register(&mut self, at: Address, register: Register, value: u32) {
+        self.look_for_virtual(at);
         let decision = self.mediation.write(&self.space, at, register, value);
         let verdict = decision.verdict;
         self.carry_out(&decision);
@@ -111,7 +110,7 @@ impl Fabric {
         self.look_behind(at);
     }
 
-    fn carry_out(&mut self, decision: &Decision) {
+    pub(super) fn carry_out(&mut self, decision: &Decision) {
         let mut refreshed = Refreshed::new();
         for step in &decision.steps {
             match *step {
@@ -130,6 +129,7 @@ impl Fabric {
             Effect::BarMoved {
                 function, bar, to, ..
             } => {
+                self.registers_moved(function, bar, to);
                 let layout = self.mediation.msix(function);
                 if layout.is_some_and(|layout| layout.table.bar == bar) {
                     self.place_table(function, to);
@@ -159,24 +159,16 @@ impl Fabric {
                     }
                 }
             }
-            Effect::VirtualFunctionsAppear {
-                function, count, ..
-            } => {
-                if let Some(at) = self.mediation.topology().address(function)
-                    && REFUSED.is_new((at, u16::MAX))
-                {
-                    say!(
-                        "device {at}: its {count} virtual functions reach nothing and are hidden: \
-                         Bouncer gives them no domain"
-                    );
-                }
-            }
-            // Nothing is bound to untrusted devices, and the model keeps them from mastering.
-            Effect::BusMasterRequested { .. } | Effect::VirtualFunctionsVanish { .. } => {}
+            Effect::VirtualFunctionsAppear { function, .. } => self.virtuals_appear(function),
+            Effect::VirtualFunctionsVanish { function } => self.virtuals_vanish(function),
+            // The model keeps untrusted devices to which nothing is bound from mastering.
+            Effect::BusMasterRequested { .. } => {}
         }
     }
 
     fn after_reset(&mut self, function: FunctionId) {
+        self.reset_binding(function);
+        self.virtuals_vanish(function);
         self.reset_messages(function);
         self.place_table(function, None);
     }
@@ -187,8 +179,10 @@ impl Fabric {
             let at = Address::new(segment, pci::Bdf::from_parts(bus, devfn));
             let (reach, function) = self.reach_of(at);
             self.give(at, reach);
+            self.messages_leave(at, function);
             if let Some(function) = function {
                 self.messages_follow(function, at);
+                self.translate_for(function, at);
             }
         }
     }
@@ -208,22 +202,5 @@ impl Fabric {
         let offset = register.offset();
         say!("device {at}: write of {value:#x} to {offset:#x} has no effect: {reason}");
         say!("@refused bdf={at} register={offset:#x} reason=\"{reason}\"");
-    }
-
-    /// Under `enforcement = "audit"`: says what would have been refused.
-    fn record(&mut self, at: Address, register: Register, value: u32) {
-        let is_command = register.dword_offset() == header::COMMAND && register.offset() & 2 == 0;
-        let masters = register.spread(value) & u32::from(Command::BUS_MASTER) != 0;
-        if is_command
-            && masters
-            && self.treatment_at(at) == Some(Treatment::Recorded)
-            && RECORDED.is_new(at)
-        {
-            say!(
-                "device {at}: untrusted, may read and write all of the guest's memory from now on; with \
-                 enforcement = \"on\" it could not"
-            );
-            say!("@audit bdf={at} would-refuse=bus-mastering");
-        }
     }
 }

@@ -7,12 +7,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
 use pci::topology::Speaker;
-use pci::{Address, ConfigSpace, Register};
+use pci::{Address, ConfigSpace, FunctionId, Register};
 use policy::{Storm, StormAction};
 use vtd::fault::{Attempt, Fault, Limits, Reaction, Told, Watch};
 use vtd::remap::{Destination, Route};
 
 use super::Fabric;
+use super::remapping::Reach;
 use crate::console::say;
 use crate::cpu::timer::Clock;
 
@@ -25,6 +26,11 @@ const LOOKS: u32 = 16;
 /// Faults in a second after which units stop announcing them for as long.
 const ANNOUNCED: u32 = 2_000;
 const SECOND: u32 = 1_000;
+/// Functions that speak with one number at most: all of a conventional bus.
+const MAX_SPEAKERS: usize = 256;
+
+/// Functions that speak with one number.
+type Speakers = Vec<FunctionId, MAX_SPEAKERS>;
 
 /// Whether units do not announce faults for a while. Beside the lock, for a look at every exit.
 static IS_HUSHED: AtomicBool = AtomicBool::new(false);
@@ -140,8 +146,10 @@ impl Faults {
 pub(crate) enum Looked {
     /// Nothing had been recorded.
     Nothing,
-    /// Something had, and all of it was told.
+    /// Something had, and all of it was told at once.
     Done,
+    /// Something had, and more came meanwhile; all of it was told.
+    Again,
     /// Something had, and more keeps coming: look again soon.
     More,
 }
@@ -149,7 +157,7 @@ pub(crate) enum Looked {
 impl Fabric {
     /// Tells what the units recorded.
     pub(crate) fn take_faults(&mut self) -> Looked {
-        let mut came = 0;
+        let (mut came, mut looks) = (0, 0);
         for _ in 0..LOOKS {
             let mut found: Vec<(Address, Fault), 64> = Vec::new();
             let mut left_out = 0_u64;
@@ -163,6 +171,7 @@ impl Fabric {
                 break;
             }
             came += found.len() as u32;
+            looks += 1;
             for (at, fault) in found {
                 self.fault(at, fault);
             }
@@ -178,34 +187,38 @@ impl Fabric {
                 );
             }
             self.remapping.hush_faults();
-            return Looked::Done;
+            return Looked::Again;
         }
-        if came >= LOOKS {
-            Looked::More
-        } else {
-            Looked::Done
+        match looks {
+            LOOKS => Looked::More,
+            // Each of several may have been announced by itself.
+            1 if came == 1 => Looked::Done,
+            _ => Looked::Again,
         }
     }
 
     /// Looks again if announcing was stopped a second ago, and has it go on if faults have become few.
-    pub(crate) fn look_again(&mut self) {
+    /// Returns whether there was something.
+    pub(crate) fn look_again(&mut self) -> bool {
         let since = Clock::now().wrapping_sub(self.faults.second);
         if since <= self.faults.clock.ticks(SECOND) {
-            return;
+            return false;
         }
         self.faults.second = Clock::now();
         self.faults.in_second = 0;
         IS_HUSHED.store(false, Ordering::Release);
-        let _: Looked = self.take_faults();
+        let looked = self.take_faults();
         if !are_hushed() {
             // What is recorded meanwhile is announced at once.
             let route = self.faults.route();
             self.remapping.announce_faults(route);
         }
+        looked != Looked::Nothing
     }
 
     fn fault(&mut self, at: Address, fault: Fault) {
-        let storm = self.storm_of(at);
+        let speakers = self.speakers(at);
+        let storm = self.storm_of(&speakers);
         let limits = Limits {
             window: self.faults.clock.ticks(storm.per.milliseconds()),
             logged: TOLD,
@@ -214,7 +227,11 @@ impl Fabric {
                 StormAction::Log | StormAction::Mask => u32::MAX,
             },
         };
-        let watched = self.faults.of(at);
+        // A number that nobody has is a forger's: places for watching are not his to fill.
+        let watched = match speakers.is_empty() {
+            true => &mut self.faults.others,
+            false => self.faults.of(at),
+        };
         watched.count += 1;
         let (count, is_masked) = (watched.count, watched.is_masked);
         let is_shared = watched.at.is_none();
@@ -230,33 +247,50 @@ impl Fabric {
             }
             // Nobody in particular: what a requester out of many does is blocked and counted.
             _ if is_shared => {}
-            Reaction::MasteringOff => self.stop_mastering(at, count),
-            Reaction::Quarantine => self.cut_off(at, count),
+            Reaction::MasteringOff => self.stop_mastering(at, &speakers, count),
+            Reaction::Quarantine => self.cut_off(at, &speakers, count),
         }
     }
 
-    fn storm_of(&self, at: Address) -> Storm {
-        let function = match self.mediation.topology().speaker(at) {
-            Speaker::Function(id) | Speaker::Behind(id) => Some(id),
-            Speaker::Nobody | Speaker::Ambiguous => None,
-        };
-        let standing = function.and_then(|id| self.standings.get(id.index())?.as_ref());
+    /// Who speaks with the number `at` today: one function, or all behind a bridge that speaks for them.
+    fn speakers(&self, at: Address) -> Speakers {
+        let topology = self.mediation.topology();
+        match topology.speaker(at) {
+            Speaker::Function(id) => [id].into_iter().collect(),
+            Speaker::Behind(bridge) => topology.behind(bridge).take(MAX_SPEAKERS).collect(),
+            Speaker::Nobody | Speaker::Ambiguous => Speakers::new(),
+        }
+    }
+
+    fn storm_of(&self, speakers: &Speakers) -> Storm {
+        let mut standings = speakers
+            .iter()
+            .filter_map(|id| self.standings.get(id.index())?.as_ref());
+        let standing = standings.next();
         standing.map_or(Storm::default(), |standing| standing.storm)
     }
 
-    fn stop_mastering(&mut self, at: Address, count: u64) {
+    fn stop_mastering(&mut self, at: Address, speakers: &Speakers, count: u64) {
         const COMMAND: Register = Register::word(pci::spec::header::COMMAND);
         const BUS_MASTER: u32 = pci::spec::header::Command::BUS_MASTER as u32;
-        if self.mediation.knows(at) {
-            let command = self.space.read(at, COMMAND);
-            self.space.write(at, COMMAND, command & !BUS_MASTER);
+        for id in speakers {
+            let place = self.mediation.topology().address(*id);
+            if let Some(place) = place.filter(|place| self.mediation.knows(*place)) {
+                let command = self.space.read(place, COMMAND);
+                self.space.write(place, COMMAND, command & !BUS_MASTER);
+            }
         }
         say!("fault        {at}: a storm of {count} so far; its bus mastering is switched off");
         say!("@storm bdf={at} action=mastering-off");
     }
 
-    fn cut_off(&mut self, at: Address, count: u64) {
-        match self.remapping.quarantine(at) {
+    /// Whatever number they will have, the devices reach nothing from here on.
+    fn cut_off(&mut self, at: Address, speakers: &Speakers, count: u64) {
+        let mut cut = Ok(());
+        for id in speakers {
+            cut = cut.and(self.quarantine(*id));
+        }
+        match cut.and(self.remapping.give(at, Reach::Quarantine)) {
             Ok(()) => {
                 say!(
                     "fault        {at}: goes on after {count}; it is in quarantine until it is replaced \

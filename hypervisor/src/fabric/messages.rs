@@ -6,14 +6,16 @@
 // UNSAFETY: keeps the guest's entries in memory of Bouncer's own, and writes MSI-X tables.
 #![expect(unsafe_code)]
 
+use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
 use pci::capabilities::InBar;
 use pci::mediation::Msi;
 use pci::msix::{self, ENTRY_BYTES, Entry, Region, Table, Written};
 use pci::{Address, ConfigSpace, FunctionId};
-use vtd::remap::{Block, Route};
+use viommu::{Entries, Request, handle_of};
+use vtd::remap::{Block, Objection, Route};
 
-use super::Fabric;
+use super::{Fabric, MAX_FUNCTIONS};
 use crate::console::say;
 use crate::limit::Once;
 use crate::own::OwnFrames;
@@ -129,6 +131,7 @@ impl Fabric {
 
     /// Takes every interrupt of `id` back; its table, if it has one, is nowhere.
     pub(super) fn drop_messages(&mut self, id: FunctionId) {
+        self.drop_signals(id);
         self.place_table(id, None);
         self.silence_messages(id);
         let messages = &mut self.messages[id.index()];
@@ -138,6 +141,7 @@ impl Fabric {
 
     /// Takes every interrupt of `id` back, as after a reset. Its table stays where it is.
     pub(super) fn reset_messages(&mut self, id: FunctionId) {
+        self.drop_signals(id);
         self.silence_messages(id);
         if let Some(vectors) = &mut self.messages[id.index()].msix {
             vectors.table.reset();
@@ -145,7 +149,7 @@ impl Fabric {
         }
     }
 
-    fn silence_messages(&mut self, id: FunctionId) {
+    pub(super) fn silence_messages(&mut self, id: FunctionId) {
         let messages = &mut self.messages[id.index()];
         let Some(at) = messages.at else {
             return;
@@ -171,6 +175,19 @@ impl Fabric {
             self.program_msi(id, msi);
         }
         self.sync_table(id);
+    }
+
+    /// Takes back what was issued to the requester `at` for anybody but `speaker`, who has this name
+    /// now: a device without a bus number keeps no interrupt that another could raise for it.
+    pub(super) fn messages_leave(&mut self, at: Address, speaker: Option<FunctionId>) {
+        let is_past =
+            |id: &FunctionId| Some(*id) != speaker && self.messages[id.index()].at == Some(at);
+        let past = self.mediation.topology().functions().map(|(id, _)| id);
+        let past: Vec<FunctionId, 8> = past.filter(is_past).take(8).collect();
+        for id in past {
+            self.silence_messages(id);
+            self.messages[id.index()].at = None;
+        }
     }
 
     fn make_table(&mut self, id: FunctionId, at: Address, entries: usize) {
@@ -205,7 +222,7 @@ impl Fabric {
             self.remapping.retire(at.segment, block);
         }
         if !msi.control.enable() {
-            return;
+            return self.drop_signals(id);
         }
         if self.messages[id.index()].msi.is_none() {
             match self.remapping.issue(at, count) {
@@ -224,16 +241,18 @@ impl Fabric {
         for number in 0..count {
             // The device replaces the low bits of the data by the number. PCI 3.0, 6.8.1.3.
             let data = msi.data & !(u32::from(count) - 1) | u32::from(number);
-            let route = match Route::of_message(msi.address, data) {
+            let route = match self.route_of(at, msi.address, data) {
                 Ok(route) => Some(route),
-                Err(objection) => {
+                Err(Blocked::Objection(objection)) => {
                     if REFUSED.is_new((at, 1)) {
                         say!("device {at}: MSI {number}: {objection}");
                         say!("@refused bdf={at} register=msi reason=\"{objection}\"");
                     }
                     None
                 }
+                Err(Blocked::ByGuest) => None,
             };
+            let route = self.program_signal(id, number, route);
             if let Err(refusal) = self.remapping.route(at.segment, &block, number, route)
                 && REFUSED.is_new((at, 2))
             {
@@ -368,7 +387,14 @@ impl Fabric {
             .write(offset, from.len() as u8, u64::from_le_bytes(value));
         match written {
             Ok(Written::Kept) => {}
-            Ok(Written::Mask(store) | Written::Unmask(store)) => self.poke(id, store),
+            Ok(Written::Mask(store)) => {
+                self.poke(id, store);
+                self.mask_signal(id, store.index(), true);
+            }
+            Ok(Written::Unmask(store)) => {
+                self.poke(id, store);
+                self.mask_signal(id, store.index(), false);
+            }
             Ok(Written::Translate { index, message }) => self.program_vector(id, index, message),
             Err(refused) => {
                 if let Some(at) = self.messages[id.index()].at
@@ -385,9 +411,10 @@ impl Fabric {
         let Some(at) = self.messages[id.index()].at else {
             return;
         };
-        let route = match Route::of_message(message.address, message.data) {
+        let route = match self.route_of(at, message.address, message.data) {
             Ok(route) => route,
-            Err(objection) => {
+            Err(Blocked::ByGuest) => return self.silence_vector(id, index),
+            Err(Blocked::Objection(objection)) => {
                 if REFUSED.is_new((at, 4)) {
                     say!("device {at}: MSI-X entry {index}: {objection}");
                     say!("@refused bdf={at} register=msix reason=\"{objection}\"");
@@ -409,7 +436,8 @@ impl Fabric {
                 return self.silence_vector(id, index);
             }
         };
-        let routed = self.remapping.route(at.segment, &block, 0, Some(route));
+        let route = self.program_signal(id, index, Some(route));
+        let routed = self.remapping.route(at.segment, &block, 0, route);
         let translated = block.message(0).map(|message| msix::Message {
             address: message.address,
             data: message.data,
@@ -435,7 +463,60 @@ impl Fabric {
         }
     }
 
+    /// What a message that the guest programmed into the device at `at` asks for.
+    fn route_of(&self, at: Address, address: u64, data: u32) -> Result<Route, Blocked> {
+        if let Some(unit) = self.virtual_unit_of(at) {
+            let request = Request::Message { address, data };
+            match unit.route(at, request, false) {
+                Ok(Some(route)) => return Ok(route),
+                Ok(None) => {}
+                Err(_) => return Err(Blocked::ByGuest),
+            }
+        }
+        Route::of_message(address, data).map_err(Blocked::Objection)
+    }
+
+    /// The guest changed some of its interrupt entries: what leads to them is translated again.
+    pub(super) fn translate_again(&mut self, entries: Entries) {
+        let ids = self.mediation.topology().functions().map(|(id, _)| id);
+        let ids: Vec<FunctionId, MAX_FUNCTIONS> = ids.collect();
+        for id in ids {
+            let at = self.messages[id.index()].at;
+            if at.is_none_or(|at| self.virtual_unit_of(at).is_none()) {
+                continue;
+            }
+            if let Some(msi) = self.mediation.msi(id).filter(|msi| msi.control.enable()) {
+                self.program_msi(id, msi);
+            }
+            let table = &self.messages[id.index()].msix;
+            let count = table.as_ref().map_or(0, |v| v.table.len() as u16);
+            for index in 0..count {
+                self.translate_vector_again(id, index, entries);
+            }
+        }
+    }
+
+    fn translate_vector_again(&mut self, id: FunctionId, index: u16, entries: Entries) {
+        let Some(vectors) = &mut self.messages[id.index()].msix else {
+            return;
+        };
+        let Some(message) = vectors.table.message(index) else {
+            return;
+        };
+        let (address, data) = (message.address, message.data);
+        let handle = handle_of(Request::Message { address, data });
+        if handle.map_or(entries != Entries::ALL, |handle| !entries.contain(handle)) {
+            return;
+        }
+        vectors.table.outdate(index);
+        let is_wanted = vectors.table.wanted(index).is_some();
+        if is_wanted && vectors.is_enabled && vectors.decoded.is_some() {
+            self.program_vector(id, index, message);
+        }
+    }
+
     fn silence_vector(&mut self, id: FunctionId, index: u16) {
+        let _: Option<Route> = self.program_signal(id, index, None);
         let Some(vectors) = &mut self.messages[id.index()].msix else {
             return;
         };
@@ -469,7 +550,7 @@ impl Fabric {
         Some(table.intersection(&inside)?.whole_pages())
     }
 
-    fn watch_pages(&mut self, pages: ByteRange<Gpa>, watched: Watched) {
+    pub(super) fn watch_pages(&mut self, pages: ByteRange<Gpa>, watched: Watched) {
         let mut page = pages.start();
         while pages.contains(page) {
             let changed = match watched {
@@ -479,7 +560,9 @@ impl Fabric {
             if let Err(error) = changed
                 && REFUSED.is_new((Address::new(0, pci::Bdf::from_requester_id(0)), 6))
             {
-                say!("the page at {page} of an MSI-X table is not watched: {error}");
+                say!(
+                    "the guest is not stopped at the page at {page}, where a device's registers are: {error}"
+                );
             }
             match page.checked_add(PAGE_SIZE) {
                 Some(next) => page = next,
@@ -489,8 +572,17 @@ impl Fabric {
     }
 }
 
+/// Why a message leads nowhere.
+enum Blocked {
+    /// It is none that a device may send.
+    Objection(Objection),
+    /// The guest's own table does not let it.
+    ByGuest,
+}
+
+/// Whether the guest is stopped at a page.
 #[derive(Clone, Copy)]
-enum Watched {
+pub(super) enum Watched {
     Yes,
     No,
 }

@@ -4,14 +4,20 @@
 //! configuration space, the remapping units, the interrupts issued, the I/O APICs, and the pages at
 //! which the guest is stopped for them. In steady state nobody comes here.
 
+mod audit;
+mod binding;
 mod config;
 mod faults;
+mod keepouts;
 mod messages;
 mod pins;
 mod registers;
 mod remapping;
+mod reserved;
 mod space;
 mod takeover;
+mod virtual_unit;
+mod virtuals;
 
 use heapless::Vec;
 use memory::{ByteRange, Gpa};
@@ -19,22 +25,32 @@ use pci::mediation::Trust;
 use pci::topology::{Layout, Speaker};
 use pci::{Address, FunctionId, Latch, Mediation};
 use policy::Treatment;
-use policy::{Policy, Storm};
+use policy::{Policy, Storm, Verdict};
 use spin::mutex::TicketMutex;
 
 use crate::console::say;
 use crate::devices;
+use crate::limit::{Few, Once};
 use crate::mappings::NestedMap;
+use crate::mediated::{self, Kind, MAX_DEVICES, Pools, Store};
+use binding::Binding;
 use faults::Faults;
 pub(crate) use faults::{Looked, are_hushed as are_faults_hushed};
 use messages::Messages;
 use pins::Pins;
-use remapping::{Reach, Remapping};
-pub(crate) use space::{MAX_WINDOWS, Space, Windows};
+pub(crate) use remapping::Remapping;
+use remapping::{Denied, Reach};
+pub(crate) use space::{Space, Windows};
 pub(crate) use takeover::{Confinement, Lacking, Needs, Obstacle, plan, take_over};
 
 /// Functions of a machine at most.
 pub(crate) const MAX_FUNCTIONS: usize = 256;
+
+/// Comings and goings told of one place.
+const MOST_NEWS: u32 = 32;
+static NEWS: Few<Address, 64> = Few::new();
+/// Requesters that could not be given what the policy says.
+static DENIED: Once<Address, 32> = Once::new();
 
 /// The fabric, which processors use one at a time.
 pub(crate) type Shared = TicketMutex<Fabric>;
@@ -53,6 +69,9 @@ pub(crate) struct Fabric {
     remapping: Remapping,
     faults: Faults,
     map: NestedMap,
+    pools: Pools,
+    /// Memory of mediated devices that left.
+    spare: Vec<Store, MAX_DEVICES>,
 }
 
 /// What became of one function.
@@ -62,6 +81,9 @@ struct Standing {
     group: Option<&'static str>,
     storm: Storm,
     reach: Reach,
+    binding: Option<Binding>,
+    /// What an audit would have refused.
+    recorded: u32,
 }
 
 impl Fabric {
@@ -96,9 +118,12 @@ impl Fabric {
 
     /// Prints the table of devices.
     pub(crate) fn describe(&self) {
-        devices::describe(self.policy, self.mediation.topology(), |id| {
-            self.protection(id)
-        });
+        devices::describe(
+            self.policy,
+            self.mediation.topology(),
+            |id| self.mediator(id).map(Kind::name),
+            |id| self.protection(id),
+        );
     }
 
     /// Bytes of Bouncer's own memory that were never used.
@@ -109,16 +134,30 @@ impl Fabric {
     /// What a device really gets, in a word.
     pub(crate) fn protection(&self, id: FunctionId) -> &'static str {
         let standing = self.standings.get(id.index()).and_then(Option::as_ref);
-        match standing.map(|standing| standing.reach) {
-            Some(Reach::Memory) => "none",
-            Some(Reach::Nothing | Reach::Own(_)) | None => "denied",
+        match standing.map(|standing| (standing.reach, standing.binding)) {
+            Some((Reach::Memory, _)) => "none",
+            Some((Reach::Own(_), Some(_))) => "byte",
+            Some((Reach::Nothing | Reach::Own(_) | Reach::Quarantine, _)) | None => "denied",
         }
+    }
+
+    /// The units.
+    pub(crate) fn remapping(&mut self) -> &mut Remapping {
+        &mut self.remapping
+    }
+
+    /// How often units were asked to forget something.
+    pub(crate) fn invalidations(&self) -> u64 {
+        self.remapping.queue_writes()
     }
 
     /// The last words: who faulted, and how often units were told to forget.
     pub(crate) fn report(&mut self) {
         let _: Looked = self.take_faults();
         self.faults.report();
+        mediated::report();
+        crate::virtual_unit::report();
+        self.report_audit();
         say!("@invalidations count={}", self.remapping.queue_writes());
     }
 
@@ -173,6 +212,21 @@ impl Fabric {
             return;
         };
         self.adopt_messages(id, at);
+        self.translate_for(id, at);
+        self.announce(id, at);
+    }
+
+    /// Whether something about the coming and going at `at` is still told: a device may change its
+    /// identity, and a guest switch a slot off and on, for ever.
+    fn is_news(&self, at: Address) -> bool {
+        NEWS.is_one(at, MOST_NEWS)
+    }
+
+    /// Says that the function `id` has come, and what it gets.
+    fn announce(&self, id: FunctionId, at: Address) {
+        if !self.is_news(at) {
+            return;
+        }
         let trust = match self.standings[id.index()].map(|standing| standing.treatment) {
             Some(Treatment::Confined | Treatment::Recorded) | None => "untrusted",
             Some(Treatment::Direct) => "trusted",
@@ -185,6 +239,7 @@ impl Fabric {
     fn leave(&mut self, id: FunctionId) {
         let mut leaving: Vec<FunctionId, MAX_FUNCTIONS> = Vec::new();
         leaving.extend(self.mediation.topology().behind(id));
+        leaving.extend(self.mediation.topology().virtuals(id));
         leaving.extend([id]);
         for id in leaving {
             let topology = self.mediation.topology();
@@ -196,31 +251,57 @@ impl Fabric {
                 let at = Address::new(at.segment, own);
                 self.give(at, Reach::Nothing);
                 self.faults.forget(at);
-                say!("device {at}: left");
-                say!("@left bdf={at}");
-            }
-            let standing = self.standings[id.index()].take();
-            if let Some(Reach::Own(slot)) = standing.map(|standing| standing.reach) {
-                let reach = Reach::Own(slot);
-                let is_shared = self.standings.iter().flatten().any(|s| s.reach == reach);
-                if !is_shared {
-                    self.remapping.end_domain(slot);
+                if self.is_news(at) {
+                    say!("device {at}: left");
+                    say!("@left bdf={at}");
                 }
+            }
+            self.unbind(id);
+            let standing = self.standings[id.index()].take();
+            if let Some(standing) = standing {
+                self.end_domain_unless_shared(standing.reach);
             }
         }
         self.mediation.forget(id);
+    }
+
+    /// Takes everything from `id` until it is replaced.
+    fn quarantine(&mut self, id: FunctionId) -> Result<(), Denied> {
+        let topology = self.mediation.topology();
+        let (sources, segment) = (topology.requester_ids(id), topology.segment(id));
+        let standing = self.standings.get_mut(id.index());
+        let (Some(standing), Some(segment)) = (standing.and_then(Option::as_mut), segment) else {
+            return Ok(());
+        };
+        let before = core::mem::replace(&mut standing.reach, Reach::Quarantine);
+        let mut cut = Ok(());
+        for source in sources {
+            let at = Address::new(segment, source);
+            cut = cut.and(self.remapping.give(at, Reach::Quarantine));
+        }
+        self.take_pages(id, before);
+        self.end_domain_unless_shared(before);
+        cut
+    }
+
+    /// Ends the domain that somebody had until now, if nobody else has it.
+    fn end_domain_unless_shared(&mut self, reach: Reach) {
+        let mut standings = self.standings.iter().flatten();
+        if let Reach::Own(slot) = reach
+            && !standings.any(|standing| standing.reach == reach)
+        {
+            self.remapping.end_domain(slot);
+        }
     }
 
     /// Judges a function and takes it under guard. Returns where it is.
     fn adopt(&mut self, id: FunctionId) -> Option<Address> {
         let at = self.mediation.topology().address(id)?;
         let verdict = devices::verdict(self.policy, self.mediation.topology(), id)?;
-        let (treatment, group, storm) = (verdict.treatment(), verdict.group, verdict.storm);
-        if treatment == Treatment::Confined && !self.is_governed(at) {
-            say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
+        if !self.may_stand(at, &verdict) {
             return None;
         }
-        let trust = match treatment {
+        let trust = match verdict.treatment() {
             Treatment::Confined => Trust::Untrusted,
             Treatment::Direct | Treatment::Recorded => Trust::Trusted,
         };
@@ -232,26 +313,45 @@ impl Fabric {
             }
         };
         let at = adoption.at;
-        for malformed in adoption.malformed.into_iter().flatten() {
+        let is_news = self.is_news(at);
+        for malformed in adoption.malformed.into_iter().flatten().filter(|_| is_news) {
             say!("device {at}: {malformed}");
         }
-        if let Some(reason) = adoption.withheld {
+        if let Some(reason) = adoption.withheld.filter(|_| is_news) {
             say!("device {at}: what firmware had it decode is switched off: {reason}");
         }
+        self.stand(id, at, &verdict);
+        self.bind(id, at, &verdict);
+        Some(at)
+    }
+
+    /// Whether what the policy says of the function at `at` can be enforced. Says so if not.
+    fn may_stand(&self, at: Address, verdict: &Verdict<'_>) -> bool {
+        let may = verdict.treatment() != Treatment::Confined || self.is_governed(at);
+        if !may {
+            say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
+        }
+        may
+    }
+
+    /// Gives the function what the policy says, under each of its requester ids.
+    fn stand(&mut self, id: FunctionId, at: Address, verdict: &Verdict<'static>) {
+        let treatment = verdict.treatment();
         let reach = match treatment {
             Treatment::Direct | Treatment::Recorded => Reach::Memory,
-            Treatment::Confined => self.own_domain(id, group),
+            Treatment::Confined => self.own_domain(id, verdict.group),
         };
         self.standings[id.index()] = Some(Standing {
             treatment,
-            group,
-            storm,
+            group: verdict.group,
+            storm: verdict.storm,
             reach,
+            binding: None,
+            recorded: 0,
         });
         for source in self.mediation.topology().requester_ids(id) {
             self.give(Address::new(at.segment, source), reach);
         }
-        Some(at)
     }
 
     /// The domain of an untrusted function: shared with its group, and with whom its requests cannot
@@ -284,7 +384,9 @@ impl Fabric {
     }
 
     fn give(&mut self, at: Address, reach: Reach) {
-        if let Err(denied) = self.remapping.give(at, reach) {
+        if let Err(denied) = self.remapping.give(at, reach)
+            && DENIED.is_new(at)
+        {
             say!("device {at}: reaches nothing: {denied}");
         }
     }
@@ -306,10 +408,5 @@ impl Fabric {
             }
             Speaker::Nobody | Speaker::Ambiguous => (Reach::Nothing, None),
         }
-    }
-
-    fn treatment_at(&self, at: Address) -> Option<Treatment> {
-        let id = self.mediation.topology().find(at)?;
-        self.standings[id.index()].as_ref().map(|s| s.treatment)
     }
 }

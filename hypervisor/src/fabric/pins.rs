@@ -7,12 +7,15 @@ use heapless::Vec;
 use memory::{ByteRange, Gpa};
 use pci::{Address, Bdf};
 use processor::ioapic::{MASKED, MAX_PINS, Model, Read, SELECT, VERSION, WINDOW, Written};
-use vtd::remap::{Block, LONGEST_BLOCK, Route};
+use viommu::{Entries, Request, handle_of};
+use vtd::remap::{Block, LONGEST_BLOCK, Polarity, Route};
+use vtd::spec::interrupt::RemappableRedirection;
 
 use super::remapping::Remapping;
 use crate::console::say;
 use crate::limit::Once;
 use crate::machine::IoApic;
+use crate::virtual_unit;
 
 /// Blocks that the pins of one I/O APIC fall into.
 const MAX_BLOCKS: usize = MAX_PINS.div_ceil(LONGEST_BLOCK as usize);
@@ -27,7 +30,8 @@ static REFUSED: Once<(u8, u8), 16> = Once::new();
 pub(super) struct Pins {
     id: u8,
     page: ByteRange<Gpa>,
-    segment: u16,
+    /// As whom it raises interrupts.
+    at: Address,
     model: Model,
     blocks: Vec<Block, MAX_BLOCKS>,
     /// What the hardware's entries hold.
@@ -53,7 +57,7 @@ impl Pins {
         let mut this = Self {
             id: io_apic.id,
             page: io_apic.page,
-            segment,
+            at: Address::new(segment, source),
             model: Model::new([]),
             blocks: Vec::new(),
             real: Vec::new(),
@@ -66,7 +70,7 @@ impl Pins {
             this.real.push(entry).map_err(|_| NotIssued)?;
         }
         this.model = Model::new(this.real.iter().copied());
-        let at = Address::new(segment, source);
+        let at = this.at;
         let mut left = count as u16;
         while left != 0 {
             let block = remapping.issue(at, left.min(LONGEST_BLOCK));
@@ -106,8 +110,54 @@ impl Pins {
         match self.model.write(offset, u32::from_le_bytes(bytes)) {
             Written::Kept => {}
             Written::Entry(pin) => self.program(pin, remapping),
-            // SAFETY: the register at the offset is one that the model lets through.
-            Written::Pass { offset, value } => unsafe { self.store_at(offset, value) },
+            Written::Pass { offset, value } => {
+                let value = self.real_vector(value);
+                // SAFETY: the register at the offset is one that the model lets through.
+                unsafe { self.store_at(offset, value) }
+            }
+        }
+    }
+
+    /// The vector in the hardware's entry of the pin whose entry has `vector` for the guest: they differ
+    /// where the guest's table says what is raised.
+    fn real_vector(&self, vector: u32) -> u32 {
+        let mut pins = 0..self.model.pins();
+        let pin = pins.find(|pin| self.model.entry(*pin) & 0xff == u64::from(vector) & 0xff);
+        let real = pin.and_then(|pin| self.real.get(usize::from(pin)));
+        real.map_or(vector, |entry| (entry & 0xff) as u32)
+    }
+
+    /// The guest changed some of its interrupt entries: what leads to them is translated again.
+    pub(super) fn translate_again(&mut self, entries: Entries, remapping: &mut Remapping) {
+        for pin in 0..self.model.pins() {
+            let handle = handle_of(Request::Redirection(self.model.entry(pin)));
+            if handle.map_or(entries == Entries::ALL, |handle| entries.contain(handle)) {
+                self.program(pin, remapping);
+            }
+        }
+    }
+
+    /// What an entry of the guest's asks for. `None` if it is to stay masked.
+    fn asked(&self, pin: u8, wanted: u64) -> Option<(Route, Polarity)> {
+        let unit = virtual_unit::there().filter(|unit| unit.segment() == self.at.segment);
+        if let Some(unit) = unit {
+            let fields = RemappableRedirection(wanted);
+            let request = Request::Redirection(wanted);
+            match unit.route(self.at, request, fields.tm()) {
+                Ok(Some(route)) if fields.polarity() => return Some((route, Polarity::ActiveLow)),
+                Ok(Some(route)) => return Some((route, Polarity::ActiveHigh)),
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+        }
+        match Route::of_redirection(wanted) {
+            Ok(asked) => Some(asked),
+            Err(objection) => {
+                if REFUSED.is_new((self.id, pin)) {
+                    say!("I/O APIC {}, pin {pin} stays masked: {objection}", self.id);
+                }
+                None
+            }
         }
     }
 
@@ -117,17 +167,9 @@ impl Pins {
         let number = u16::from(pin) % LONGEST_BLOCK;
         let block = self.blocks.get(usize::from(u16::from(pin) / LONGEST_BLOCK));
         let translated = block.filter(|_| wanted & MASKED == 0).and_then(|block| {
-            let (route, polarity) = match Route::of_redirection(wanted) {
-                Ok(asked) => asked,
-                Err(objection) => {
-                    if REFUSED.is_new((self.id, pin)) {
-                        say!("I/O APIC {}, pin {pin} stays masked: {objection}", self.id);
-                    }
-                    return None;
-                }
-            };
+            let (route, polarity) = self.asked(pin, wanted)?;
             remapping
-                .route(self.segment, block, number, Some(route))
+                .route(self.at.segment, block, number, Some(route))
                 .ok()?;
             block.redirection(number, route, polarity)
         });

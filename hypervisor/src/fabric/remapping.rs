@@ -7,10 +7,11 @@
 use core::fmt;
 
 use heapless::Vec;
-use memory::{Flushed, Frames, Hpa, OutOfFrames, PAGE_SIZE, Stale};
+use memory::{ByteRange, Flushed, Frames, Hpa, Iova, OutOfFrames, PAGE_SIZE, Stale};
+use paging::Refused;
 use pci::Address;
 use vtd::context::{Attachment, ContextTables};
-use vtd::domain::{Domain, DomainId, SecondStage, Support};
+use vtd::domain::{Access, Debt, Domain, DomainId, SecondStage, Support};
 use vtd::fault::{Fault, Told};
 use vtd::invalidate::Scope;
 use vtd::remap::{Block, Destinations, InterruptTable, Refusal, Route};
@@ -41,11 +42,13 @@ pub(super) enum Reach {
     Memory,
     /// What its own domain lends.
     Own(u8),
+    /// Nothing, and nobody hears of its faults.
+    Quarantine,
 }
 
 /// The units of all segments.
 #[derive(Debug)]
-pub(super) struct Remapping {
+pub(crate) struct Remapping {
     units: Vec<Unit<Mapped>, MAX_UNITS>,
     /// The segment of each unit.
     of_units: Vec<u16, MAX_UNITS>,
@@ -130,6 +133,13 @@ fn settle(units: &mut [Unit<Mapped>], frames: &mut OwnFrames, debt: Stale<Scope>
     }
 }
 
+/// Makes every unit forget what a domain was lent.
+fn pay(debt: Debt, units: &mut [Unit<Mapped>], frames: &mut OwnFrames) {
+    if let Err((owed, _)) = debt.settle(units, frames) {
+        panic!("a remapping unit did not forget what a domain was lent: {owed:?}");
+    }
+}
+
 /// Hardware that goes on with what it was told to forget confines nobody.
 fn unforgotten(scope: Scope, units: &mut [Unit<Mapped>]) -> ! {
     let trouble = units.iter_mut().find_map(Unit::take_trouble);
@@ -197,8 +207,40 @@ impl Remapping {
         let Some(domain) = self.own.get_mut(usize::from(slot)).and_then(Option::take) else {
             return;
         };
-        if let Err((owed, _)) = domain.retire().settle(&mut self.units, &mut self.frames) {
-            panic!("a remapping unit did not forget a domain: {owed:?}");
+        pay(domain.retire(), &mut self.units, &mut self.frames);
+    }
+
+    /// Lends whoever is in the domain `slot` the pages from `pages` on at `at`, where nothing is lent
+    /// yet.
+    pub(crate) fn lend(
+        &mut self,
+        slot: u8,
+        at: ByteRange<Iova>,
+        pages: Hpa,
+        access: Access,
+    ) -> Result<(), Refused<Iova>> {
+        let Self {
+            units, own, frames, ..
+        } = self;
+        let Some(domain) = own.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        let debt = domain.lend(frames, at, pages, access)?;
+        pay(debt, units, frames);
+        Ok(())
+    }
+
+    /// Ends that.
+    pub(crate) fn revoke(&mut self, slot: u8, at: ByteRange<Iova>) {
+        let Self {
+            units, own, frames, ..
+        } = self;
+        let Some(domain) = own.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+            return;
+        };
+        match domain.revoke(frames, at) {
+            Ok(debt) => pay(debt, units, frames),
+            Err(refused) => panic!("what was lent can be taken back: {refused}"),
         }
     }
 
@@ -215,14 +257,17 @@ impl Remapping {
         let segment = numbered(segments, at.segment).ok_or(Denied::NoUnit)?;
         let domain = match reach {
             Reach::Nothing => None,
+            Reach::Quarantine => return self.quarantine(at),
             Reach::Memory => Some(&*trusted),
             Reach::Own(slot) => own.get(usize::from(slot)).and_then(Option::as_ref),
         };
         match segment.contexts.attachment(frames, at.bdf) {
-            Attachment::Quarantined => return Ok(()),
             Attachment::Attached(id) if Some(id) == domain.map(Domain::id) => return Ok(()),
             Attachment::None if domain.is_none() => return Ok(()),
             _ => {}
+        }
+        if let Some(debt) = segment.contexts.release(frames, at.bdf) {
+            let _: Flushed = settle(units, frames, debt);
         }
         if let Some(debt) = segment.contexts.detach(frames, at.bdf) {
             let proof = settle(units, frames, debt);
@@ -247,12 +292,16 @@ impl Remapping {
         Ok(())
     }
 
-    /// Takes everything from the requester `at` for good, and stops hearing of it.
-    pub(super) fn quarantine(&mut self, at: Address) -> Result<(), OutOfFrames> {
-        let Some(segment) = numbered(&mut self.segments, at.segment) else {
+    /// Takes everything from the requester `at`, and stops hearing of it.
+    fn quarantine(&mut self, at: Address) -> Result<(), Denied> {
+        let segment = numbered(&mut self.segments, at.segment).ok_or(Denied::NoUnit)?;
+        if segment.contexts.attachment(&self.frames, at.bdf) == Attachment::Quarantined {
             return Ok(());
-        };
-        let debt = segment.contexts.quarantine(&mut self.frames, at.bdf)?;
+        }
+        let debt = segment.contexts.quarantine(&mut self.frames, at.bdf);
+        let debt = debt
+            .map_err(|OutOfFrames| Denied::Context(vtd::context::Refusal::OutOfFrames(at.bdf)))?;
+        segment.buses[usize::from(at.bdf.bus() / 64)] |= 1 << (at.bdf.bus() % 64);
         let proof = settle(&mut self.units, &mut self.frames, debt);
         segment.contexts.vacate(&mut self.frames, at.bdf, &proof);
         Ok(())

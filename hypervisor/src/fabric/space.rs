@@ -8,7 +8,7 @@ use pci::access::{ADDRESS_PORT, DATA_PORT};
 use pci::{Address, ConfigSpace, Ecam, Register, Width};
 
 /// Windows into configuration space at most.
-pub(crate) const MAX_WINDOWS: usize = 4;
+const MAX_WINDOWS: usize = 4;
 
 /// Windows into configuration space that the firmware names.
 pub(crate) type Windows = Vec<Ecam, MAX_WINDOWS>;

@@ -4,11 +4,9 @@
 #![expect(unsafe_code)]
 
 use boot::handoff::Handoff;
-use boot::memory_map::RegionKind;
 use core::fmt;
 use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
-use pci::mediation::{KeepoutKind, Keepouts};
 use pci::{Address, FunctionId, Latch, Mediation, Topology};
 use policy::{Enforcement, Policy, Treatment, Trust};
 use vtd::dmar::{Bridges, Dmar};
@@ -21,12 +19,15 @@ use super::pins::Pins;
 use super::registers::Mapped;
 use super::remapping::{MAX_SEGMENTS, MAX_UNITS, Remapping, Segment};
 use super::space::Space;
-use super::{Fabric, MAX_FUNCTIONS, Shared, Standing};
+use super::{Fabric, MAX_FUNCTIONS, Shared, Standing, keepouts, reserved};
 use crate::console::say;
 use crate::cpu::timer::{Clock, Timer};
 use crate::devices;
+use crate::firmware::Unreached;
 use crate::machine::IoApics;
 use crate::mappings::{self, NestedMap};
+use crate::mediated::{self, Pools};
+use crate::nmis;
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
 
@@ -219,7 +220,7 @@ fn survey(
 }
 
 /// The buses behind bridges, as they are numbered now.
-fn bridges(topology: &Topology<MAX_FUNCTIONS>) -> impl Bridges {
+pub(super) fn bridges(topology: &Topology<MAX_FUNCTIONS>) -> impl Bridges {
     |at: Address| {
         let numbers = topology.function(topology.find(at)?)?.bridge?;
         (numbers.secondary() != 0).then(|| numbers.secondary()..=numbers.subordinate())
@@ -234,7 +235,7 @@ impl Confinement {
 }
 
 /// What a fabric is made of.
-pub(crate) struct Needs {
+pub(crate) struct Needs<'a> {
     pub(crate) handoff: &'static Handoff,
     pub(crate) policy: &'static Policy,
     pub(crate) own: ByteRange<Gpa>,
@@ -242,21 +243,28 @@ pub(crate) struct Needs {
     pub(crate) topology: Topology<MAX_FUNCTIONS>,
     pub(crate) io_apics: IoApics,
     pub(crate) timer: Timer,
+    /// Windows into configuration space that Bouncer does not reach, nor anybody else.
+    pub(crate) unreached: &'a Unreached,
+    /// Ports at which the guest is stopped.
+    pub(crate) watched: &'a [u16],
     /// The processor that faults are announced to.
     pub(crate) apic_id: u32,
     pub(crate) map: NestedMap,
+    /// Memory for the pages of untrusted devices.
+    pub(crate) pools: Pools,
 }
 
 /// Takes the remapping units over. From here on every device reaches what the policy says.
 pub(crate) fn take_over(
     confinement: Confinement,
-    needs: Needs,
+    needs: Needs<'_>,
     mut frames: OwnFrames,
 ) -> Result<&'static Shared, Refusal> {
     let Confinement { dmar, candidates } = confinement;
     let table = Dmar::parse(dmar).map_err(Obstacle::Dmar)?;
     let place = frames.take_run((size_of::<Shared>() as u64).next_multiple_of(PAGE_SIZE))?;
     let own = needs.own.identity();
+    mediated::make_slots(&mut frames)?;
 
     let support = candidates
         .iter()
@@ -299,17 +307,17 @@ pub(crate) fn take_over(
             .iter()
             .map(|window| window.range().identity()),
     );
+    holes.extend(needs.unreached.iter().map(|window| window.identity()));
+    // What an entry says is decided where the guest writes it, and by no device in its name.
+    holes.extend(needs.io_apics.iter().map(|io_apic| io_apic.page.identity()));
     let id = Remapping::trusted_id();
     let trusted = Domain::identity(id, format, &mut frames, whole, &holes);
     let trusted = trusted.map_err(Obstacle::Identity)?;
-    for region in table.reserved_regions().filter_map(|region| region.range) {
-        if region.overlaps(&own) {
-            return Err(Obstacle::Reserved(region).into());
-        }
-    }
+    reserved::look(&table, &needs, &bridges(&needs.topology), own, whole)?;
 
-    let keepouts = keepouts(&needs, own, &holes).map_err(Obstacle::Keepouts)?;
+    let keepouts = keepouts::of(&needs, own, &holes).map_err(Obstacle::Keepouts)?;
     let clock = Clock::measured_by(needs.timer);
+    nmis::note_clock(clock);
     let fabric = Shared::new(Fabric {
         policy: needs.policy,
         dmar,
@@ -322,6 +330,8 @@ pub(crate) fn take_over(
         remapping: Remapping::new(segments, trusted, format, frames),
         faults: Faults::new(clock, needs.apic_id),
         map: needs.map,
+        pools: needs.pools,
+        spare: Vec::new(),
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.
@@ -329,7 +339,15 @@ pub(crate) fn take_over(
         place.write(fabric);
         &*place
     };
-    shared.lock().begin(candidates, own, &needs.io_apics)?;
+    let first = candidates
+        .first()
+        .map(|(segment, range, _)| (*segment, *range));
+    let mut held = shared.lock();
+    held.begin(candidates, own, &needs.io_apics)?;
+    if let Some((segment, registers)) = first {
+        held.show_unit(segment, registers.identity(), is_wide, needs.handoff);
+    }
+    drop(held);
     Ok(shared)
 }
 
@@ -403,44 +421,4 @@ impl Fabric {
         let topology = self.mediation.topology();
         Dmar::parse(self.dmar).is_ok_and(|table| table.unit_of(at, &bridges(topology)).is_some())
     }
-}
-
-/// What no device may be made to decode.
-fn keepouts(
-    needs: &Needs,
-    own: ByteRange<Hpa>,
-    holes: &[ByteRange<Hpa>],
-) -> Result<Keepouts, pci::mediation::TooManyKeepouts> {
-    let mut keepouts = Keepouts::new(mappings::physical_width());
-    keepouts.protect(own, KeepoutKind::Hypervisor)?;
-    let windows: Vec<ByteRange<Hpa>, 8> = needs
-        .space
-        .windows()
-        .iter()
-        .map(|window| window.range().identity())
-        .collect();
-    for hole in holes.iter().filter(|hole| **hole != own) {
-        let kind = match windows.contains(hole) {
-            true => KeepoutKind::Ecam,
-            false => KeepoutKind::Remapping,
-        };
-        keepouts.protect(*hole, kind)?;
-    }
-    // Local APICs, and what is written there to raise interrupts. SDM vol. 3A, 12.4.1 and 12.11.1.
-    let local = ByteRange::inclusive(Hpa::new(0xfee0_0000), Hpa::new(0xfeef_ffff));
-    let local = local.map(|range| (range, KeepoutKind::LocalApic));
-    let pages = needs.io_apics.iter().map(|io_apic| io_apic.page);
-    let pages = pages.map(|page| (page.identity(), KeepoutKind::IoApic));
-    for (range, kind) in local.into_iter().chain(pages) {
-        keepouts.protect(range, kind)?;
-    }
-    for region in needs.handoff.regions() {
-        let kind = if region.kind == RegionKind::RESERVED {
-            KeepoutKind::Platform
-        } else {
-            KeepoutKind::Memory
-        };
-        keepouts.protect(region.range, kind)?;
-    }
-    Ok(keepouts)
 }

@@ -12,6 +12,7 @@ mod permission;
 mod vmcb;
 
 use boot::handoff::GuestStart;
+use ept::{Depth, Npt};
 use instruction::spec::Rights;
 use memory::{Gpa, Hpa};
 use processor::Reason;
@@ -20,10 +21,12 @@ use raw_cpuid::CpuId;
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 
 use crate::backend::{
-    Backend, Direction, Event, Exit, Missing, NestedFault, NestedKind, PortAccess, Shared, State,
+    self, Backend, Direction, Event, Exit, Missing, NestedFault, NestedFormat, NestedKind,
+    PortAccess, Shared, State,
 };
 use crate::cpu::area::Area;
 use crate::cpu::instructions::write_msr;
+use crate::mappings;
 use vmcb::{Attributes, SegmentRegister, Vmcb, code, event, intercept};
 
 const VM_CR: u32 = 0xc001_0114;
@@ -47,23 +50,6 @@ mod page {
     pub(super) const HARDWARE: usize = 2;
 }
 
-/// Bytes of the permission maps that all processors share.
-pub(crate) const PERMISSION_BYTES: usize = permission::PORT_MAP_BYTES + permission::MSR_MAP_BYTES;
-
-/// Fills in the permission maps at `at`: exits for the `watched` ports and for every register that
-/// is not the guest's own.
-///
-/// # Safety
-/// `at` names `PERMISSION_BYTES` bytes, page aligned, that nobody else uses yet.
-pub(crate) unsafe fn fill_permission_maps(at: Hpa, watched: &[u16]) {
-    let ports = at.raw() as *mut [u8; permission::PORT_MAP_BYTES];
-    // SAFETY: the bytes are ours alone (caller).
-    unsafe {
-        permission::fill_port_map(&mut *ports, watched);
-        permission::fill_msr_map(&mut *ports.add(1).cast());
-    }
-}
-
 /// A virtual processor under SVM.
 pub(crate) struct Processor {
     area: &'static Area,
@@ -85,19 +71,13 @@ struct NmiState {
 
 impl Backend for Processor {
     const NAME: &'static str = "SVM with nested paging";
+    const PERMISSION_BYTES: u64 = (permission::PORT_MAP_BYTES + permission::MSR_MAP_BYTES) as u64;
 
     fn check() -> Result<(), Missing> {
         let cpuid = CpuId::new();
         let extended = cpuid.get_extended_processor_and_feature_identifiers();
         if !extended.as_ref().is_some_and(|features| features.has_svm()) {
-            let has_vmx = cpuid
-                .get_feature_info()
-                .is_some_and(|features| features.has_vmx());
-            return Err(if has_vmx {
-                Missing::OnlyVmx
-            } else {
-                Missing::Virtualization
-            });
+            return Err(Missing::Virtualization);
         }
         if !extended.is_some_and(|features| features.has_execute_disable()) {
             return Err(Missing::NoExecute);
@@ -112,6 +92,23 @@ impl Backend for Processor {
         match crate::cpu::instructions::read_msr(VM_CR) {
             Ok(value) if value & VM_CR_SVMDIS != 0 => Err(Missing::LockedByFirmware),
             _ => Ok(()),
+        }
+    }
+
+    fn nested_format(physical_width: u32) -> NestedFormat {
+        NestedFormat::Npt(Npt::new(
+            Depth::Four,
+            physical_width,
+            mappings::largest_page(),
+        ))
+    }
+
+    unsafe fn fill_permission_maps(at: Hpa, watched: &[u16]) {
+        let ports = at.raw() as *mut [u8; permission::PORT_MAP_BYTES];
+        // SAFETY: the bytes are ours alone (caller).
+        unsafe {
+            backend::fill_port_map(&mut *ports, watched);
+            permission::fill_msr_map(&mut *ports.add(1).cast());
         }
     }
 
@@ -336,7 +333,7 @@ impl Processor {
         control.asid = GUEST_ASID;
         control.tlb_control = vmcb::FLUSH_ALL;
         control.nested = vmcb::NESTED_PAGING;
-        control.nested_root = shared.nested_root.raw();
+        control.nested_root = shared.nested_root;
         control.io_permissions = shared.permission_maps.raw();
         control.msr_permissions = shared.permission_maps.raw() + permission::PORT_MAP_BYTES as u64;
         self.vmcb.save.pat = PAT_AT_RESET;

@@ -11,14 +11,6 @@ pub(super) const MSR_MAP_BYTES: usize = 2 * 4096;
 const RUNS: [(u32, usize); 3] = [(0, 0), (0xc000_0000, 0x800), (0xc001_0000, 0x1000)];
 const REGISTERS_PER_RUN: u32 = 0x2000;
 
-/// Fills the port map: only `watched` cause an exit.
-pub(super) fn fill_port_map(map: &mut [u8; PORT_MAP_BYTES], watched: &[u16]) {
-    map.fill(0);
-    for port in watched {
-        map[usize::from(*port) / 8] |= 1 << (port % 8);
-    }
-}
-
 /// Fills the MSR map: everything causes an exit but what is the guest's own.
 pub(super) fn fill_msr_map(map: &mut [u8; MSR_MAP_BYTES]) {
     map.fill(0xff);

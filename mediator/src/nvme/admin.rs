@@ -57,7 +57,9 @@ impl Nvme<'_> {
             admin::READ_FEATURES => self.plan_read_features(command)?,
             admin::ABORT => self.plan_abort(command),
             admin::EVENT_REQUEST => self.plan_event_request(command)?,
-            admin::DOORBELL_BUFFERS => self.plan_buffers(world, command)?,
+            admin::DOORBELL_BUFFERS if self.limits.has_buffers => {
+                self.plan_buffers(world, command)?
+            }
             admin::LOG_PAGE => {
                 // Number of Dwords is counted from 0: dword 11, 15:0, and dword 10, 31:16.
                 let dwords = command.dword(11) << 16 | command.dword(10) >> 16;
@@ -151,9 +153,11 @@ impl Nvme<'_> {
                 let found = self.requests.find(*known_as);
                 found.is_some_and(|given| given.then != Then::Event)
             });
+        let through = known_as.and_then(|known_as| self.requests.find(known_as));
+        let through = through.map_or(0, |given| given.through);
         match known_as {
             Some(known_as) => {
-                let dword = u32::from(known_as) << 16 | u32::from(queue);
+                let dword = u32::from(known_as) << 16 | through as u32;
                 command.set_dword(10, dword);
                 Plan::pass(Extent::Nothing)
             }

@@ -12,9 +12,8 @@ use super::queues::Life;
 use super::{Nvme, each};
 use crate::World;
 
-/// Reads and writes that a queue has with the device from which on its guest need not ring: the
-/// next completion is near and is when we look. Requests that may take seconds do not count.
-const BUSY: u32 = 4;
+/// Requests that the guest may fill at most without ringing.
+const MOST_UNRUNG: u32 = 16;
 
 /// The two pages of the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,15 +116,23 @@ impl Nvme<'_> {
                 continue;
             }
             let waits = self.turns.contains(queue) || self.marks.stalled >> queue & 1 != 0;
-            if waits || submission.prompt >= BUSY {
+            if waits {
                 continue;
             }
+            // Reads and writes that the device has are soon over, and then we look: until then the
+            // guest need not ring for each. Requests that may take seconds do not count.
+            let is_announced = world.is_announced();
+            let prompt = if is_announced { submission.prompt } else { 0 };
+            let unrung = (prompt / 2).clamp(1, MOST_UNRUNG) - 1;
+            let wanted = submission.ahead(unrung);
             let doorbell = Doorbell::Submission(queue);
-            if buffers.want(world, doorbell, submission.tail).is_err() {
+            if buffers.want(world, doorbell, wanted).is_err() {
                 self.fail();
                 return false;
             }
-            armed |= 1 << queue;
+            if prompt < 2 {
+                armed |= 1 << queue;
+            }
         }
         if armed == 0 {
             return false;

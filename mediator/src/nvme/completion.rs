@@ -3,6 +3,7 @@
 //! Fetch once, the phase first; check it against what the device was asked; hand out exactly the
 //! bytes of the request; take the pages back; show the guest, under its own identifier.
 
+use super::queues::Life;
 use super::requests::{Given, Loan};
 use super::spec::{ENTRY_BYTES, Entry, Status};
 use super::{BUDGET, Nvme, each};
@@ -24,6 +25,14 @@ pub(crate) enum Then {
     },
     /// The number of queues is cut to what there is room for.
     QueueCount,
+    /// So it is, and one pair may be ours from now on.
+    Queues,
+    /// The pair of queues of ours has its completion queue.
+    QuietCompletion,
+    /// It has its submission queue.
+    QuietSubmission,
+    /// Nothing: it was asked to be heard of.
+    Heard,
     /// A namespace, or all, may have another format now.
     Unlearn(u32),
     /// The submission queue is there.
@@ -79,7 +88,7 @@ impl Nvme<'_> {
         let Some(entry) = self.fetch_entry(world, queue) else {
             return Ok(false);
         };
-        if !self.has_room(world, queue) {
+        if !self.has_room_for(world, queue, &entry) {
             self.marks.full |= 1 << queue;
             return Ok(false);
         }
@@ -97,11 +106,12 @@ impl Nvme<'_> {
         let status = self.hand_out(world, given.loan, given.then, said);
         let mut result = entry.result();
         self.follow(world, given.then, status, &mut result);
-        self.counts.completed += 1;
         match given.then {
+            Then::QuietCompletion | Then::QuietSubmission | Then::Heard => return Ok(true),
             Then::Event => self.event_from_device(world, status, result[0]),
             _ => self.show(world, given.submission, given.id, status, result),
         }
+        self.counts.completed += 1;
         Ok(true)
     }
 
@@ -120,31 +130,44 @@ impl Nvme<'_> {
         Some(Entry::new(last, &others))
     }
 
+    /// Whether the guest's queue has room for what is in the device's `queue`.
+    fn has_room_for(&mut self, world: &mut impl World, queue: usize, entry: &Entry) -> bool {
+        if self.queues[queue].completion.life != Life::Own {
+            return self.has_room(world, queue);
+        }
+        let Some(given) = self.requests.find(entry.id()) else {
+            // It is a lie, and nobody is shown it.
+            return true;
+        };
+        let shown = self.queues[given.submission].submission.completion;
+        self.has_room(world, shown)
+    }
+
     /// The request that `entry` says is over, if it is one that the device has, of a queue that
     /// completes here, and it can have fetched what it says it fetched.
     fn check(&mut self, queue: usize, entry: &Entry) -> Result<Given, Lie> {
         let id = entry.id();
         let given = self.requests.find(id).ok_or(Lie::UnknownRequest { id })?;
-        let (submission, is_orphan) = (given.submission, given.is_orphan);
-        if given.completion != queue || submission != usize::from(entry.queue()) {
+        let (submission, through) = (given.submission, given.through);
+        let (is_prompt, is_orphan) = (given.is_prompt, given.is_orphan);
+        if given.completion != queue || through != usize::from(entry.queue()) {
             return Err(Lie::WrongQueue {
                 id,
                 queue: entry.queue(),
             });
         }
         if !is_orphan {
-            let its = &mut self.queues[submission].submission;
-            if !its.fetched_to(entry.head()) {
+            let is_quiet = through != submission;
+            if !self.queues[through].submission.fetched_to(entry.head()) {
                 return Err(Lie::ImpossibleHead {
                     queue: entry.queue(),
                     head: entry.head(),
                 });
             }
-            its.prompt -= u32::from(given.is_prompt);
-            if self.marks.stalled >> submission & 1 != 0 {
-                self.marks.stalled &= !(1 << submission);
-                self.turns.join(submission);
-            }
+            let its = &mut self.queues[submission].submission;
+            its.prompt -= u32::from(is_prompt);
+            its.quiet -= u32::from(is_quiet);
+            self.wake(submission);
         }
         let completion = &mut self.queues[queue].completion;
         completion.awaited -= 1;
@@ -152,6 +175,14 @@ impl Nvme<'_> {
             self.marks.awaited &= !(1 << queue);
         }
         self.requests.end(id).ok_or(Lie::UnknownRequest { id })
+    }
+
+    /// A submission queue that waited for room in a ring of its own, or for a request, goes on.
+    fn wake(&mut self, queue: usize) {
+        if self.marks.stalled >> queue & 1 != 0 {
+            self.marks.stalled &= !(1 << queue);
+            self.turns.join(queue);
+        }
     }
 
     /// Ends the loan. If the device says that it did what it was asked, what it wrote is copied
@@ -194,8 +225,17 @@ impl Nvme<'_> {
     ) {
         let is_success = status.is_success();
         match then {
-            Then::Show | Then::Event | Then::Controller | Then::Namespace { .. } => {}
-            Then::QueueCount => result[0] = self.limits.cut_queue_count(result[0]),
+            Then::Show | Then::Event | Then::Controller | Then::Namespace { .. } | Then::Heard => {}
+            Then::QueueCount => result[0] = self.shown_queue_count(result[0]),
+            Then::Queues => {
+                if is_success {
+                    let count = (result[0] >> 16).min(result[0] & 0xffff) + 1;
+                    self.open_quiet(world, count);
+                }
+                result[0] = self.shown_queue_count(result[0]);
+            }
+            Then::QuietCompletion => self.quiet_completion_created(world, is_success),
+            Then::QuietSubmission => self.quiet_submission_created(is_success),
             Then::Unlearn(namespace) if is_success => self.unlearn(namespace),
             Then::Unlearn(_) => {}
             Then::CreateSubmission(queue) => self.submission_created(world, queue, is_success),

@@ -108,8 +108,14 @@ impl Nvme<'_> {
             .filter(|_| queue != 0)
             .ok_or(Status::INVALID_QUEUE_IDENTIFIER)?;
         submission.life = Life::Deleting;
-        let then = Then::DeleteSubmission(queue);
+        // What went another way the device does not abort with the queue: it is over first.
+        let waits = submission.quiet != 0;
+        submission.end = Some(*command).filter(|_| waits);
         self.turns.remove(queue);
+        if waits {
+            return Ok(Plan::Keep);
+        }
+        let then = Then::DeleteSubmission(queue);
         Ok(Plan::pass_then(Extent::Nothing, then))
     }
 
@@ -203,7 +209,7 @@ impl Nvme<'_> {
         }
     }
 
-    fn drop_submission(&mut self, world: &mut impl World, queue: usize) {
+    pub(super) fn drop_submission(&mut self, world: &mut impl World, queue: usize) {
         let new = QueuePair::NEW.submission;
         let old = core::mem::replace(&mut self.queues[queue].submission, new);
         if let Some(ring) = old.ring.map(Lent::returned) {
@@ -216,7 +222,7 @@ impl Nvme<'_> {
         self.marks.unarmed &= rest;
     }
 
-    fn drop_completion(&mut self, world: &mut impl World, queue: usize) {
+    pub(super) fn drop_completion(&mut self, world: &mut impl World, queue: usize) {
         let new = QueuePair::NEW.completion;
         let old = core::mem::replace(&mut self.queues[queue].completion, new);
         if let Some(ring) = old.ring.map(Lent::returned) {

@@ -130,6 +130,7 @@ impl Nvme<'_> {
                 self.pools.queues_from.take_back(ring.returned(), world);
             }
         }
+        self.drop_quiet(world);
         self.registers.power = Power::Off;
     }
 

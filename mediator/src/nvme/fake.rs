@@ -72,6 +72,8 @@ pub(crate) struct Fake {
     pub(crate) is_gone: bool,
     pub(crate) raised: Vec<u16>,
     pub(crate) is_masked: bool,
+    /// Whether the guest has no interrupt of the device's.
+    pub(crate) is_mute: bool,
     pub(crate) notices: Vec<Notice>,
     pub(crate) lie: Option<Lie>,
     /// Accesses of doorbells of the device.
@@ -105,6 +107,7 @@ impl Fake {
             is_gone: false,
             raised: Vec::new(),
             is_masked: false,
+            is_mute: false,
             notices: Vec::new(),
             lie: None,
             rung: 0,

@@ -2,7 +2,6 @@
 
 use super::Nvme;
 use super::completion::Then;
-use super::limits::Limits;
 use super::plan::Plan;
 use super::spec::{Command, Status};
 
@@ -66,16 +65,25 @@ impl Nvme<'_> {
         if wanted as u16 == u16::MAX || wanted >> 16 == 0xffff {
             return Err(Status::INVALID_FIELD);
         }
-        command.set_dword(11, self.limits.cut_queue_count(wanted));
+        let wanted = self.cut_queue_count(wanted);
+        // One more of each, for the pair of ours.
+        let more = u32::from(self.limits.has_quiet) * 0x0001_0001;
+        command.set_dword(11, wanted + more);
         let extent = self.readable(0)?;
-        Ok(Plan::pass_then(extent, Then::QueueCount))
+        Ok(Plan::pass_then(extent, Then::Queues))
     }
-}
 
-impl Limits {
-    /// Numbers of queues of both kinds, counted from 0, not above what there is room for.
+    /// What the guest is shown of the numbers of queues that the device has for us: all but the pair of
+    /// ours.
+    pub(super) fn shown_queue_count(&self, count: u32) -> u32 {
+        let less = u32::from(self.limits.has_quiet);
+        let [high, low] = [count >> 16, count & 0xffff].map(|count| count.saturating_sub(less));
+        self.cut_queue_count(high << 16 | low)
+    }
+
+    /// Numbers of queues of both kinds, counted from 0, not above what the guest may create.
     pub(super) fn cut_queue_count(&self, count: u32) -> u32 {
-        let most = self.queues - 1;
+        let most = self.last_queue();
         (count >> 16).min(most) << 16 | (count & 0xffff).min(most)
     }
 }

@@ -98,7 +98,9 @@ impl Nvme<'_> {
         *shift = if *shift == 0 { most } else { most.min(*shift) };
         mask_u32(data, controller::CTRATT, ATTRIBUTES);
         mask_u16(data, controller::OACS, ADMIN_COMMANDS);
-        data[controller::OACS + 1] |= (DOORBELL_BUFFERS >> 8) as u8;
+        if self.limits.has_buffers {
+            data[controller::OACS + 1] |= (DOORBELL_BUFFERS >> 8) as u8;
+        }
         mask_u16(data, controller::ONCS, IO_COMMANDS);
         mask_u16(data, controller::FUSES, 0);
         let events = &mut data[controller::AERL];

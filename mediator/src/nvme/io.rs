@@ -29,6 +29,11 @@ impl Namespace {
         blocks: Blocks::Unknown,
     };
 
+    /// Whether a block has at most `bytes` bytes.
+    pub(super) fn has_blocks_of(&self, bytes: u32) -> bool {
+        matches!(self.blocks, Blocks::Known(shift) if 1 << shift <= bytes)
+    }
+
     /// The guest is about to be told. `false` if it was told something else before: nobody knows
     /// by which of both it counts.
     pub(super) fn learn(&mut self, shift: u8) -> bool {

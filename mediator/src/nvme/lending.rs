@@ -98,6 +98,7 @@ fn lend_walked<D: Direction, W: World>(
         return Err(Short::Refused(Status::PRP_OFFSET_INVALID));
     }
     let asked = (command, bytes);
+    let mapping = mapping.filter(|_| world.maps());
     let mapped = mapping.and_then(|mapping| mapping::lend(mapping, pool, world, asked, reach));
     if let Some(mapped) = mapped {
         return mapped;

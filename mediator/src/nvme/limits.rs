@@ -15,6 +15,9 @@ const MOST_ENTRIES: u32 = 1024;
 /// Entries of the device's admin queues.
 const ADMIN_ENTRIES: u32 = 64;
 
+/// From so many queues on, one pair is ours.
+const LEAST_WITH_QUIET: u32 = 4;
+
 /// What the guest is shown, and what the device is given.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -24,6 +27,10 @@ pub(super) struct Limits {
     pub(super) version: u32,
     /// Queues of each kind that the guest may create.
     pub(super) queues: u32,
+    /// Whether a pair of queues may be ours besides.
+    pub(super) has_quiet: bool,
+    /// Whether the guest is offered doorbells in memory.
+    pub(super) has_buffers: bool,
     /// Entries of a queue that the guest may create.
     pub(super) entries: u32,
     /// Pages of the device's ring of a submission queue at most.
@@ -130,6 +137,8 @@ impl Limits {
         if queues == 0 {
             return Err(Unfit::Pages);
         }
+        // The guest keeps most of few.
+        let has_quiet = queues >= LEAST_WITH_QUIET;
         let kept = Capabilities::ARBITRATION | Capabilities::TIMEOUT;
         let shown = u64::from(entries - 1)
             | Capabilities::CONTIGUOUS
@@ -138,10 +147,13 @@ impl Limits {
         Ok(Self {
             capabilities: shown,
             version,
-            queues,
+            queues: queues - u32::from(has_quiet),
+            has_quiet,
+            has_buffers: true,
             entries,
             submission_pages: submission / queues,
-            completion_pages: completion / queues,
+            // One is for the pair's.
+            completion_pages: (completion - u32::from(has_quiet)) / queues,
             transfer: longest_transfer(pools).ok_or(Unfit::Pages)?,
             stride,
         })

@@ -34,6 +34,8 @@ pub(super) enum Life {
     /// The device was asked to create it.
     Creating,
     Live,
+    /// The device's and ours: the guest knows nothing of it.
+    Own,
     /// The device was asked to delete it.
     Deleting,
 }
@@ -62,6 +64,14 @@ pub(super) struct Submission {
     fetched: u32,
     /// Reads and writes that the device has: they are soon over, and we hear of it.
     pub(super) prompt: u32,
+    /// Those of them whose completion is not announced.
+    pub(super) quiet: u32,
+    /// How many such were given in a row.
+    pub(super) in_a_row: u32,
+    /// A block of such a request.
+    pub(super) block: Option<Command>,
+    /// The guest's command that deletes the queue, once those are over.
+    pub(super) end: Option<Command>,
     /// Whether its next request was counted as waiting.
     pub(super) is_held: bool,
 }
@@ -80,6 +90,10 @@ impl Submission {
         filled: 0,
         fetched: 0,
         prompt: 0,
+        quiet: 0,
+        in_a_row: 0,
+        block: None,
+        end: None,
         is_held: false,
     };
 
@@ -99,6 +113,11 @@ impl Submission {
 
     pub(super) fn is_empty(&self) -> bool {
         self.head == self.tail
+    }
+
+    /// `count` entries behind the last that the guest filled.
+    pub(super) fn ahead(&self, count: u32) -> u32 {
+        (self.tail + count) % self.entries
     }
 
     /// Where the guest's next entry is.
@@ -122,6 +141,16 @@ impl Submission {
         let at = Iova::new(self.at.raw() + u64::from(self.filled * Command::BYTES));
         world.store(at, entry);
         self.filled = following(self.filled, self.slots);
+    }
+
+    /// Where the device's ring is.
+    pub(super) fn at(&self) -> Iova {
+        self.at
+    }
+
+    /// Entries of the device's ring.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots
     }
 
     /// What the device's doorbell is to say.
@@ -229,6 +258,11 @@ impl Completion {
     pub(super) fn next(&self) -> (Iova, bool) {
         let at = Iova::new(self.at.raw() + u64::from(self.next * ENTRY_BYTES));
         (at, self.expected)
+    }
+
+    /// Entries of the device's ring.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots
     }
 
     /// The device's next entry is done with.

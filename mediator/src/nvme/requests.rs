@@ -25,6 +25,8 @@ impl Request {
 pub(super) struct Given {
     pub(super) submission: usize,
     pub(super) completion: usize,
+    /// The queue of the device's in which it is.
+    pub(super) through: usize,
     /// The guest's identifier.
     pub(super) id: u16,
     pub(super) loan: Loan,
@@ -35,6 +37,23 @@ pub(super) struct Given {
     pub(super) is_prompt: bool,
     /// Whether its submission queue is gone: nobody waits for it any more.
     pub(super) is_orphan: bool,
+}
+
+impl Given {
+    /// A request without bytes: the guest's `id` of `queue`, which completes where that of the same number does.
+    pub(super) fn of(queue: usize, id: u16, then: Then) -> Self {
+        Self {
+            submission: queue,
+            completion: queue,
+            through: queue,
+            id,
+            loan: Loan::Nothing,
+            run: None,
+            then,
+            is_prompt: false,
+            is_orphan: false,
+        }
+    }
 }
 
 /// The pages of a request.
@@ -77,6 +96,11 @@ impl<'a> Requests<'a> {
 
     pub(super) fn has_room(&self) -> bool {
         self.free != NONE
+    }
+
+    /// Whether half of all may be given yet.
+    pub(super) fn is_half_free(&self) -> bool {
+        self.given as usize <= self.entries.len() / 2
     }
 
     /// How many the device has.

@@ -130,11 +130,15 @@ impl Nvme<'_> {
             (Loan::Nothing, Extent::Ring(at)) => [at.raw(), 0],
             (Loan::Nothing, _) => [0, 0],
         };
-        let submission = &mut self.queues[queue].submission;
-        let completion = submission.completion;
+        let through = match run {
+            None => self.choose(world, queue, command, &pass),
+            // Nothing of the guest's is lent for longer than the guest waits.
+            Some(_) => queue,
+        };
         let given = Given {
             submission: queue,
-            completion,
+            completion: self.queues[through].submission.completion,
+            through,
             id: command.id(),
             loan,
             run,
@@ -142,15 +146,28 @@ impl Nvme<'_> {
             is_prompt: pass.is_prompt,
             is_orphan: false,
         };
-        // Room was looked for before the request was fetched.
-        let id = self.requests.give(given);
-        submission.fill(world, &command.for_device(id, prp1, prp2));
+        let submission = &mut self.queues[queue].submission;
         submission.advance();
         submission.prompt += u32::from(pass.is_prompt);
+        self.counts.requests += 1;
+        self.put(world, given, command, [prp1, prp2]);
+    }
+
+    /// Puts a request into the device's queue, in which room was looked for.
+    pub(super) fn put(
+        &mut self,
+        world: &mut impl World,
+        given: Given,
+        command: &Command,
+        [prp1, prp2]: [u64; 2],
+    ) {
+        let (through, completion) = (given.through, given.completion);
+        let id = self.requests.give(given);
+        let entry = command.for_device(id, prp1, prp2);
+        self.queues[through].submission.fill(world, &entry);
         self.queues[completion].completion.awaited += 1;
         self.marks.awaited |= 1 << completion;
-        self.marks.unrung |= 1 << queue;
-        self.counts.requests += 1;
+        self.marks.unrung |= 1 << through;
         self.counts.entry_bytes += u64::from(Command::BYTES);
     }
 

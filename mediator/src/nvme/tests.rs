@@ -9,3 +9,4 @@ mod io;
 mod limits;
 mod mapping;
 mod queues;
+mod quiet;

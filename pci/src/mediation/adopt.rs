@@ -10,10 +10,12 @@ use super::capability::enforced;
 use super::decision::{Decision, Msi, Reason, Step, Verdict};
 use super::guarded::{Guarded, Known, Recovery, Traits};
 use super::list;
+use super::port_space::without_ports;
+use super::port_window::PortWindow;
 use super::virtual_functions::VirtualFunctions;
 use super::windows::Windows;
 use super::{COMMAND, Mediation, Trust, without_memory};
-use crate::bars::{self, Bar, Decode, Probe};
+use crate::bars::{self, Bar, Bars, Decode, Probe};
 use crate::capabilities::{
     Capabilities, Capability, ExtendedCapabilities, MAX_CAPABILITIES, Malformed, MsiLayout,
     MsixLayout,
@@ -93,7 +95,11 @@ impl<const N: usize> Mediation<N> {
         let is_express = capabilities.offset_of(Id::EXPRESS).is_some();
         let list = is_express.then(|| ExtendedCapabilities::walk(space, at));
         let malformed = [capabilities.stopped, list.as_ref().and_then(|l| l.stopped)];
-        let mut guarded = read(space, at, &function, trust, &capabilities);
+        let slices = function.virtual_of.map(|(owner, number)| {
+            let virtuals = self.guarded(owner).and_then(|g| g.virtuals.as_ref());
+            virtuals.map_or(Bars::new(), |virtuals| virtuals.bars_of(number))
+        });
+        let mut guarded = read(space, at, &function, trust, &capabilities, slices);
         guarded.wanted = wanted;
         guarded.real = real;
         guarded.traits.has_malformed_list = malformed[1].is_some();
@@ -123,6 +129,10 @@ impl<const N: usize> Mediation<N> {
         if guarded.trust == Trust::Trusted && guarded.real.memory_space() {
             guarded.inherited = guarded.bars.iter().filter_map(Bar::memory).collect();
         }
+        if guarded.trust == Trust::Trusted && guarded.real.io_space() {
+            let ports = guarded.bars.iter().filter_map(Bar::ports);
+            guarded.inherited_ports = ports.take(6).collect();
+        }
         let mut withheld = None;
         if guarded.real.memory_space() && guarded.decode == Decode::Switchable {
             withheld = self.refusal(id, guarded);
@@ -131,17 +141,33 @@ impl<const N: usize> Mediation<N> {
             guarded.real = without_memory(guarded.real);
             space.write(at, COMMAND, u32::from(guarded.real.raw()));
         }
+        let mut withheld_ports = None;
+        if guarded.real.io_space() && guarded.decode == Decode::Switchable {
+            withheld_ports = self.refusal_of_ports(id, guarded);
+        }
+        if withheld_ports.is_some() {
+            guarded.real = without_ports(guarded.real);
+            space.write(at, COMMAND, u32::from(guarded.real.raw()));
+        }
+        let is_unplaced = |reason: &Reason| matches!(reason, Reason::Unplaced { .. });
+        // Registers of ports that firmware left empty are no finding: few drivers use them.
+        withheld = withheld.or(withheld_ports.filter(|reason| !is_unplaced(reason)));
+        let mut decision = Decision::new(Verdict::Pass);
+        // A window nobody set up reads as the first MiB, or the first ports; that is no finding.
         if let Some(windows) = &guarded.windows {
-            let mut decision = Decision::new(Verdict::Pass);
             let refusal = windows.apply(&self.keepouts, at, &mut decision).err();
-            for step in &decision.steps {
-                if let Step::Store(store) = step {
-                    space.write(store.at, store.register, store.value);
-                }
-            }
-            // A window nobody set up reads as the first MiB; that is no finding.
             let is_used = guarded.wanted.memory_space();
             withheld = withheld.or(refusal.filter(|_| is_used));
+        }
+        if let Some(window) = &guarded.port_window {
+            let refusal = window.apply(&self.keepouts, at, &mut decision).err();
+            let is_used = guarded.wanted.io_space() && window.view() & 0xf0f0 != 0;
+            withheld = withheld.or(refusal.filter(|_| is_used));
+        }
+        for step in &decision.steps {
+            if let Step::Store(store) = step {
+                space.write(store.at, store.register, store.value);
+            }
         }
         withheld
     }
@@ -153,6 +179,7 @@ fn read(
     function: &Function,
     trust: Trust,
     capabilities: &Capabilities,
+    slices: Option<Bars>,
 ) -> Guarded {
     let layout = function.layout;
     let is_host_bridge = is_host_bridge(function);
@@ -161,10 +188,15 @@ fn read(
         _ => (header::ENDPOINT_BARS, header::ENDPOINT_ROM),
     };
     // A host bridge that stops decoding takes main memory with it on some machines.
-    let Probe { bars, decode } = if is_host_bridge {
-        bars::observe(space, at, count, rom)
-    } else {
-        bars::probe(space, at, count, rom)
+    let is_virtual = slices.is_some();
+    let Probe { bars, decode } = match slices {
+        // Its own registers are zeros. PCI Express Base 6.0, section 9.3.4.1.11.
+        Some(bars) => Probe {
+            bars,
+            decode: Decode::Fixed,
+        },
+        None if is_host_bridge => bars::observe(space, at, count, rom),
+        None => bars::probe(space, at, count, rom),
     };
     if trust == Trust::Untrusted && decode == Decode::Switchable {
         let off = space.read_u32(at, rom) & !BaseAddress::ROM_ENABLE;
@@ -192,6 +224,7 @@ fn read(
     let mut traits = Traits {
         keeps_state_in_d3: power.no_soft_reset(),
         is_host_bridge,
+        is_virtual,
         ..Traits::default()
     };
     if known.express != 0 {
@@ -218,7 +251,9 @@ fn read(
         bars,
         decode,
         inherited: heapless::Vec::new(),
+        inherited_ports: heapless::Vec::new(),
         windows: (layout == Layout::Bridge).then(|| Windows::read(space, at)),
+        port_window: (layout == Layout::Bridge).then(|| PortWindow::read(space, at)),
         known,
         traits,
         extended: heapless::Vec::new(),

@@ -12,7 +12,7 @@ use crate::config::ConfigSpace;
 use crate::spec::capability::{DeviceControl, MsiControl, MsixControl, PowerControl};
 use crate::spec::extended::{Acs, SriovControl};
 use crate::spec::header::BusNumbers;
-use crate::topology::Place;
+use crate::{Bdf, FunctionId};
 
 impl<const N: usize> Mediation<N> {
     pub(super) fn write_msi_control(&mut self, write: Write) -> Decision {
@@ -159,10 +159,8 @@ impl<const N: usize> Mediation<N> {
         write: Write,
     ) -> Decision {
         let function = write.id;
-        let place = self.topology.function(function).map(|f| f.place);
-        let buses = place.and_then(|place| self.buses_of(place));
         let mut copy = self.guarded(function).cloned();
-        let (Some(buses), Some(guarded)) = (buses, &mut copy) else {
+        let Some(guarded) = &mut copy else {
             return Decision::new(Verdict::Drop(Reason::Unknown));
         };
         let Some(mut virtuals) = guarded.virtuals.take() else {
@@ -176,13 +174,18 @@ impl<const N: usize> Mediation<N> {
         let owner = Owner {
             function,
             at: write.at,
-            buses,
         };
         let admit = |range| self.admit(function, guarded, range);
         let (before, after) = match virtuals.control(space, owner, written, admit) {
             Ok(effects) => effects,
             Err(reason) => return Decision::new(Verdict::Drop(reason)),
         };
+        if let Some(appear) = before {
+            let device = virtuals.device(space, write.at);
+            if let Err(reason) = self.expect_virtuals(appear, device) {
+                return Decision::new(Verdict::Drop(reason));
+            }
+        }
         if let Some(guarded) = self.guarded_mut(function) {
             guarded.virtuals = Some(virtuals);
         }
@@ -226,15 +229,39 @@ impl<const N: usize> Mediation<N> {
         decision
     }
 
-    fn buses_of(&self, place: Place) -> Option<BusNumbers> {
-        match place {
-            Place::Root { bus, .. } => {
-                let mut numbers = BusNumbers::default();
-                numbers.set_secondary(bus);
-                numbers.set_subordinate(bus);
-                Some(numbers)
+    /// Gives those who are about to appear their places in the topology: all of them, or none.
+    fn expect_virtuals(&mut self, appear: Effect, device: u16) -> Result<(), Reason> {
+        let Effect::VirtualFunctionsAppear {
+            function,
+            first,
+            stride,
+            count,
+        } = appear
+        else {
+            return Ok(());
+        };
+        for number in 0..count {
+            let id = first.requester_id() + number * stride;
+            let devfn = Bdf::from_requester_id(id).devfn();
+            let added = self.topology.add_virtual(function, number, devfn, device);
+            if !matches!(added, Ok(Some(_))) {
+                self.forget_virtuals(function);
+                return Err(match added {
+                    Err(_) => Reason::NoRoom,
+                    Ok(_) => Reason::VirtualNumbers,
+                });
             }
-            Place::Behind(bridge) => self.topology.function(bridge)?.bridge,
+        }
+        Ok(())
+    }
+
+    fn forget_virtuals(&mut self, owner: FunctionId) {
+        // Each round forgets one, and there are no more than the table has.
+        for _ in 0..N {
+            let Some(id) = self.topology.virtuals(owner).next() else {
+                return;
+            };
+            self.forget(id);
         }
     }
 }

@@ -9,6 +9,7 @@ use memory::{ByteRange, Hpa};
 
 use super::decision::{Decision, Effect, Reason, Verdict};
 use super::guarded::Guarded;
+use super::port_space::without_ports;
 use super::{COMMAND, Mediation, Write, pass, without_memory};
 use crate::bars::{Bar, Bars, Decode, Kind};
 use crate::config::{ConfigSpace, Register};
@@ -17,9 +18,13 @@ use crate::topology::Layout;
 use crate::{Address, FunctionId};
 
 impl<const N: usize> Mediation<N> {
-    /// Switches memory decoding on in one function that was kept off and may now be on, as its
+    /// Switches decoding on in one function that was kept off and may now be on, as its
     /// neighbour has moved away. `None` when there is none left.
     pub fn settle(&mut self) -> Option<Decision> {
+        self.settle_memory().or_else(|| self.settle_ports())
+    }
+
+    fn settle_memory(&mut self) -> Option<Decision> {
         let (id, at) = self.all_guarded().find_map(|(id, g)| {
             let waits = g.wanted.memory_space() && !g.is_decoding();
             let at = self.reachable(id).filter(|_| waits)?;
@@ -78,6 +83,13 @@ impl<const N: usize> Mediation<N> {
             real = without_memory(real);
             decision.verdict = Verdict::Withhold(reason);
         }
+        if real.io_space()
+            && guarded.decode == Decode::Switchable
+            && let Some(reason) = self.refusal_of_ports(id, guarded)
+        {
+            real = without_ports(real);
+            decision.verdict = Verdict::Withhold(reason);
+        }
         real
     }
 
@@ -101,11 +113,17 @@ impl<const N: usize> Mediation<N> {
         let present = space.read_u16(at, header::COMMAND);
         let decoding = Command::MEMORY_SPACE | Command::IO_SPACE;
         let is_lost = real.raw() & !present & decoding != 0;
-        let starts = real.memory_space() && !was_on;
+        let starts_ports = real.io_space() && !guarded.is_decoding_ports();
+        let starts = real.memory_space() && !was_on || starts_ports;
         if is_switchable && (starts || is_lost) {
             guarded.store_bars(at, decision);
             if let Some(windows) = &guarded.windows
                 && let Err(reason) = windows.apply(keepouts, at, decision)
+            {
+                decision.verdict = Verdict::Withhold(reason);
+            }
+            if let Some(window) = &guarded.port_window
+                && let Err(reason) = window.apply(keepouts, at, decision)
             {
                 decision.verdict = Verdict::Withhold(reason);
             }
@@ -136,6 +154,7 @@ impl<const N: usize> Mediation<N> {
             Some(bar) if !guarded.shows(bar) => {
                 return Decision::new(Verdict::Drop(Reason::Rom));
             }
+            Some(bar) if bar.kind() == Kind::Io => return self.write_port_bar(write),
             Some(_) => {}
         }
         let before = guarded.bars.clone();
@@ -152,8 +171,8 @@ impl<const N: usize> Mediation<N> {
         if !guarded.wanted.memory_space() || (was_on && !is_moved) {
             return pass(write);
         }
-        let quiet = without_memory(guarded.real);
-        guarded.real = quiet;
+        guarded.real = without_memory(guarded.real);
+        let quiet = without_ports(guarded.real);
         let refusal = self.guarded(id).and_then(|g| self.refusal(id, g));
         let mut decision = Decision::new(Verdict::Pass);
         if was_on {
@@ -166,6 +185,7 @@ impl<const N: usize> Mediation<N> {
             Some(reason) => {
                 moved(id, &before, &Bars::new(), &mut decision);
                 decision.verdict = Verdict::Withhold(reason);
+                self.go_on(id, at, &mut decision);
             }
         }
         decision
@@ -179,6 +199,13 @@ impl<const N: usize> Mediation<N> {
         moved(id, before, &guarded.bars, decision);
         guarded.real.set_memory_space(true);
         guarded.store_command(at, decision);
+    }
+
+    /// Has the function do what it may after everything was off for a moment.
+    pub(super) fn go_on(&self, id: FunctionId, at: Address, decision: &mut Decision) {
+        if let Some(guarded) = self.guarded(id) {
+            guarded.store_command(at, decision);
+        }
     }
 
     /// Why `id` may not decode memory now, if so.
@@ -220,7 +247,8 @@ impl Guarded {
     /// Gives the device the command it may have, and before it the addresses the guest wrote: a
     /// reset nobody saw may have taken them.
     pub(super) fn store_command(&self, at: Address, decision: &mut Decision) {
-        if self.real.memory_space() && self.decode == Decode::Switchable {
+        let decodes = self.real.memory_space() || self.real.io_space();
+        if decodes && self.decode == Decode::Switchable {
             self.store_bars(at, decision);
         }
         decision.store(at, COMMAND, u32::from(self.real.raw()));

@@ -7,7 +7,7 @@ use core::fmt;
 
 use memory::{ByteRange, Hpa};
 
-use super::KeepoutKind;
+use super::{KeepoutKind, PortKind};
 use crate::config::Register;
 use crate::spec::capability::MsiControl;
 use crate::{Address, Bdf, FunctionId};
@@ -67,14 +67,36 @@ pub enum Reason {
         /// Whose it is.
         by: FunctionId,
     },
+    /// A base address register names ports that no processor has.
+    BeyondPorts {
+        /// Its index.
+        bar: u8,
+    },
+    /// Ports would cover what no device may cover.
+    ProtectedPorts {
+        /// The first port.
+        at: u16,
+        /// What they would cover.
+        kind: PortKind,
+    },
+    /// Ports would cover what another device decodes.
+    PortsTaken {
+        /// The first port.
+        at: u16,
+        /// Whose they are.
+        by: FunctionId,
+    },
     /// Its decoding cannot be switched off, so its registers stay where firmware put them.
     FixedDecode,
     /// A register of the chipset that moves memory, not a device.
     Chipset,
     /// Virtual functions exist; their resources may not change now.
     VirtualFunctions,
-    /// The virtual functions would have requester ids that are not this bridge's to give.
+    /// The virtual functions would have requester ids that are others', or on another bus than
+    /// their physical function.
     VirtualNumbers,
+    /// The table of functions has no room for the virtual ones.
+    NoRoom,
     /// The device's list of extended capabilities cannot be believed.
     MalformedList,
 }
@@ -87,14 +109,18 @@ impl fmt::Display for Reason {
             Self::ReadOnly => f.write_str("the register is read-only"),
             Self::Rom => f.write_str("the expansion ROM of an untrusted device is never shown"),
             Self::Unbound => f.write_str("bus mastering stays off until something is bound to the untrusted device; see its protection in the device table"),
-            Self::Unplaced { bar } => write!(f, "base address register {bar} has no address yet; memory decoding stays off until it has"),
+            Self::Unplaced { bar } => write!(f, "base address register {bar} has no address yet; decoding stays off until it has"),
             Self::BeyondMachine { at } => write!(f, "the range at {at} is beyond the machine's address space; it stays off"),
             Self::Protected { at, kind } => write!(f, "the range at {at} would cover {kind}; it stays off until it is moved"),
             Self::Taken { at, by } => write!(f, "the range at {at} would cover that of function {}; it stays off until one of them is moved", by.index()),
+            Self::BeyondPorts { bar } => write!(f, "base address register {bar} names ports beyond the last one; decoding of ports stays off"),
+            Self::ProtectedPorts { at, kind } => write!(f, "the ports at {at:#x} would cover {kind}; they stay off until they are moved"),
+            Self::PortsTaken { at, by } => write!(f, "the ports at {at:#x} would cover those of function {}; they stay off until one of them is moved", by.index()),
             Self::FixedDecode => f.write_str("the function decodes always, so its ranges stay where firmware put them"),
             Self::Chipset => f.write_str("the register belongs to the memory map of the chipset, which is fixed"),
             Self::VirtualFunctions => f.write_str("virtual functions exist; disable them first"),
-            Self::VirtualNumbers => f.write_str("the virtual functions would have requester ids outside the buses of their bridge"),
+            Self::VirtualNumbers => f.write_str("the virtual functions would have requester ids that are others', or on another bus than their physical function"),
+            Self::NoRoom => f.write_str("there is no room in the table of functions for the virtual ones: enable fewer, or build with a larger table"),
             Self::MalformedList => f.write_str("the untrusted device's list of extended capabilities is malformed, so nothing in it may be written"),
         }
     }
@@ -160,8 +186,9 @@ pub enum Effect {
         /// Whether all vectors are masked.
         is_masked: bool,
     },
-    /// Virtual functions are about to appear. They have no context entries, and no configuration
-    /// space the guest can see, unless they are given some before the next step.
+    /// Virtual functions are about to appear; they are in the topology. They have no context
+    /// entries unless they are given some before the next step, and no configuration space the
+    /// guest can see before they are adopted.
     VirtualFunctionsAppear {
         /// The physical function.
         function: FunctionId,
@@ -172,7 +199,8 @@ pub enum Effect {
         /// How many.
         count: u16,
     },
-    /// The virtual functions of a function are gone.
+    /// The virtual functions of a function are gone. They are in the topology until they are
+    /// forgotten.
     VirtualFunctionsVanish {
         /// The physical function.
         function: FunctionId,

@@ -7,9 +7,11 @@
 use memory::{ByteRange, Hpa};
 
 use super::decision::Msi;
+use super::port_window::PortWindow;
 use super::virtual_functions::VirtualFunctions;
 use super::windows::Windows;
 use super::{Trust, list};
+use crate::Ports;
 use crate::bars::{Bar, Bars, Decode, ROM};
 use crate::capabilities::{Extended, MAX_EXTENDED, MsiLayout, MsixLayout};
 use crate::spec::capability::{MsiControl, MsixControl, express};
@@ -29,6 +31,7 @@ pub(super) enum Part {
     Rom,
     BusNumbers,
     Window,
+    PortWindow,
     BridgeControl,
     MsiControl,
     MsiMessage,
@@ -65,6 +68,8 @@ pub(super) struct Traits {
     pub(super) can_reset: bool,
     pub(super) keeps_state_in_d3: bool,
     pub(super) is_host_bridge: bool,
+    /// What it decodes is its physical function's to say, and counts as that one's.
+    pub(super) is_virtual: bool,
     pub(super) has_malformed_list: bool,
     pub(super) has_power_controller: bool,
 }
@@ -96,7 +101,10 @@ pub(super) struct Guarded {
     pub(super) decode: Decode,
     /// Ranges a trusted function decoded when it was adopted: firmware's choice stays legal.
     pub(super) inherited: heapless::Vec<ByteRange<Hpa>, 7>,
+    /// Ports it decoded then, for the same reason.
+    pub(super) inherited_ports: heapless::Vec<Ports, 6>,
     pub(super) windows: Option<Windows>,
+    pub(super) port_window: Option<PortWindow>,
     pub(super) known: Known,
     pub(super) traits: Traits,
     pub(super) extended: heapless::Vec<Extended, MAX_EXTENDED>,
@@ -135,6 +143,7 @@ impl Guarded {
             (header::INTERRUPT, Layout::Bridge) => Part::BridgeControl,
             (0x10..=0x27, Layout::Endpoint) | (0x10..=0x17, Layout::Bridge) => Part::BaseAddress,
             (_, Layout::Bridge) if Windows::contain(offset) => Part::Window,
+            (header::PORT_WINDOW | header::PORT_WINDOW_UPPER, Layout::Bridge) => Part::PortWindow,
             _ => Part::Plain,
         }
     }
@@ -244,7 +253,8 @@ impl Guarded {
 
     /// Every range it decodes as far as we know, virtual functions' included.
     pub(super) fn decoded(&self) -> impl Iterator<Item = ByteRange<Hpa>> {
-        let own = self.bars.iter().filter(|_| self.is_decoding());
+        let is_own = self.is_decoding() && !self.traits.is_virtual;
+        let own = self.bars.iter().filter(move |_| is_own);
         let virtuals = self.virtuals.iter().flat_map(VirtualFunctions::decoded);
         own.filter_map(Bar::memory).chain(virtuals)
     }
@@ -253,9 +263,14 @@ impl Guarded {
     pub(super) fn reset(&mut self) {
         self.wanted = Command::default();
         self.real = Command::default();
-        self.bars.iter_mut().for_each(Bar::reset);
+        if !self.traits.is_virtual {
+            self.bars.iter_mut().for_each(Bar::reset);
+        }
         if let Some(windows) = &mut self.windows {
             windows.reset();
+        }
+        if let Some(window) = &mut self.port_window {
+            window.reset();
         }
         if let Some((_, msi)) = &mut self.msi {
             *msi = Msi {

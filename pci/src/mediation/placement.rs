@@ -1,6 +1,6 @@
-//! Where a device may decode memory: nowhere that matters to anybody else.
+//! Where a device may decode memory and ports: nowhere that matters to anybody else.
 //!
-//! Owns the list of protected ranges and the question whether a range is legal. Refuses to know
+//! Owns the lists of what is protected and the question whether a range is legal. Refuses to know
 //! which register asks.
 
 use core::fmt;
@@ -8,6 +8,7 @@ use core::fmt;
 use memory::{ByteRange, Hpa};
 
 use super::decision::Reason;
+use crate::Ports;
 
 /// Protected ranges kept at most, neighbours of one kind merged.
 pub const MAX_KEEPOUTS: usize = 96;
@@ -45,6 +46,29 @@ impl fmt::Display for KeepoutKind {
     }
 }
 
+/// Runs of protected ports kept at most.
+pub(super) const MAX_PORT_KEEPOUTS: usize = 32;
+
+/// What protected ports belong to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PortKind {
+    /// The system board: timers, interrupt controllers, keyboard, reset. PCI gives devices none of
+    /// the first 256 ports.
+    Board,
+    /// What the hypervisor uses itself, or stops the guest at: its serial line, power management,
+    /// configuration space.
+    Hypervisor,
+}
+
+impl fmt::Display for PortKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Board => "those of the system board",
+            Self::Hypervisor => "those that the hypervisor uses or watches",
+        })
+    }
+}
+
 /// The list of protected ranges is full: the machine's map is more ragged than provided for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooManyKeepouts;
@@ -53,7 +77,7 @@ impl fmt::Display for TooManyKeepouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the memory map has more than {MAX_KEEPOUTS} separate ranges to protect from devices; join neighbours or build with a longer list"
+            "the machine has more than {MAX_KEEPOUTS} separate ranges of memory, or {MAX_PORT_KEEPOUTS} of ports, to protect from devices; join neighbours or build with a longer list"
         )
     }
 }
@@ -62,6 +86,7 @@ impl fmt::Display for TooManyKeepouts {
 #[derive(Clone, Debug)]
 pub struct Keepouts {
     ranges: heapless::Vec<(ByteRange<Hpa>, KeepoutKind), MAX_KEEPOUTS>,
+    ports: heapless::Vec<(Ports, PortKind), MAX_PORT_KEEPOUTS>,
     // Last address of the machine.
     last: Hpa,
 }
@@ -75,6 +100,7 @@ impl Keepouts {
         };
         Self {
             ranges: heapless::Vec::new(),
+            ports: heapless::Vec::new(),
             last: Hpa::new(last),
         }
     }
@@ -104,6 +130,34 @@ impl Keepouts {
             }
         }
         self.ranges.push((range, kind)).map_err(|_| TooManyKeepouts)
+    }
+
+    /// Protects `ports`.
+    ///
+    /// # Errors
+    /// [`TooManyKeepouts`] if the list is full. Nothing may be started then.
+    pub fn protect_ports(&mut self, ports: Ports, kind: PortKind) -> Result<(), TooManyKeepouts> {
+        for (known, known_kind) in &mut self.ports {
+            if *known_kind == kind
+                && let Some(joined) = known.joined(ports)
+            {
+                *known = joined;
+                return Ok(());
+            }
+        }
+        self.ports.push((ports, kind)).map_err(|_| TooManyKeepouts)
+    }
+
+    /// Whether a device may decode `ports`, or a bridge pass them down.
+    ///
+    /// # Errors
+    /// What they would cover.
+    pub fn admit_ports(&self, ports: Ports) -> Result<(), Reason> {
+        let at = ports.first();
+        match self.ports.iter().find(|(known, _)| known.overlap(ports)) {
+            Some(&(_, kind)) => Err(Reason::ProtectedPorts { at, kind }),
+            None => Ok(()),
+        }
     }
 
     /// Whether a device may decode `range`.
@@ -154,6 +208,30 @@ mod tests {
             |n: usize| keepouts.protect(range(n as u64 * 0x2000, 0x1000), KeepoutKind::Memory);
         assert!((0..MAX_KEEPOUTS).all(|n| protect(n).is_ok()));
         assert_eq!(protect(MAX_KEEPOUTS), Err(TooManyKeepouts));
+    }
+
+    #[test]
+    fn protected_ports_are_admitted_to_nobody() {
+        let mut keepouts = Keepouts::new(39);
+        let ports = |first, count| Ports::new(first, count).unwrap();
+        let kind = PortKind::Hypervisor;
+        assert_eq!(keepouts.protect_ports(ports(0x3f8, 8), kind), Ok(()));
+        assert_eq!(
+            keepouts.admit_ports(ports(0x3c0, 0x40)),
+            Err(Reason::ProtectedPorts { at: 0x3c0, kind })
+        );
+        assert_eq!(keepouts.admit_ports(ports(0x400, 0x40)), Ok(()));
+    }
+
+    #[test]
+    fn more_runs_of_ports_than_there_is_room_for_are_refused() {
+        let mut keepouts = Keepouts::new(39);
+        let mut protect = |n: usize| {
+            let ports = Ports::new(n as u16 * 8, 4).unwrap();
+            keepouts.protect_ports(ports, PortKind::Board)
+        };
+        assert!((0..MAX_PORT_KEEPOUTS).all(|n| protect(n).is_ok()));
+        assert_eq!(protect(MAX_PORT_KEEPOUTS), Err(TooManyKeepouts));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::vec::Vec;
 use super::*;
 use crate::bars::ROM;
 use crate::simulated::{EDU, EXTERNAL, HOST, Machine, NIC, NVME, OLD, PORT, TO_PCI};
-use crate::{Bdf, Ecam, Latch};
+use crate::{Bdf, Ecam, Latch, Ports};
 
 const ECAM: u64 = 0xb000_0000;
 
@@ -25,6 +25,20 @@ const PROTECTED: [(u64, u64, KeepoutKind); 7] = [
     (0xfee0_0000, 0x10_0000, KeepoutKind::LocalApic),
     (0x1_0000_0000, 0x8000_0000, KeepoutKind::Memory),
 ];
+
+/// Ports that must stay free of devices.
+const PROTECTED_PORTS: [(u16, u64, PortKind); 4] = [
+    (0, 0x100, PortKind::Board),
+    (0x3f8, 8, PortKind::Hypervisor),
+    (0x600, 0x80, PortKind::Hypervisor),
+    (0xcf8, 8, PortKind::Hypervisor),
+];
+
+fn protected_ports() -> impl Iterator<Item = (Ports, PortKind)> {
+    PROTECTED_PORTS
+        .into_iter()
+        .map(|(first, count, kind)| (Ports::new(first, count).unwrap(), kind))
+}
 
 fn protected() -> impl Iterator<Item = (ByteRange<Hpa>, KeepoutKind)> {
     PROTECTED
@@ -52,6 +66,9 @@ impl World {
         let mut keepouts = Keepouts::new(39);
         for (range, kind) in protected() {
             keepouts.protect(range, kind).unwrap();
+        }
+        for (ports, kind) in protected_ports() {
+            keepouts.protect_ports(ports, kind).unwrap();
         }
         let mut mediation = Mediation::new(topology, keepouts);
         let mut ids = Vec::new();
@@ -161,6 +178,24 @@ impl World {
                     .flat_map(|a| neighbour.decoded().into_iter().map(move |b| (*a, b)))
                 {
                     assert!(!a.overlaps(&b), "{index} and {other} both decode {a:?}");
+                }
+            }
+            for ports in function
+                .decoded_ports()
+                .into_iter()
+                .chain(function.passed_ports())
+            {
+                for (keepout, kind) in protected_ports() {
+                    assert!(!keepout.overlap(ports), "{index}: {ports} cover {kind}");
+                }
+            }
+            for neighbour in all.iter().skip(index + 1) {
+                let theirs = neighbour.decoded_ports();
+                for ports in function.decoded_ports() {
+                    assert!(
+                        !theirs.iter().any(|taken| taken.overlap(ports)),
+                        "{index} and another decode {ports}"
+                    );
                 }
             }
             if matches!(index, NVME | EDU) {
@@ -531,6 +566,81 @@ fn a_wide_window_moves_without_ever_passing_memory() {
 }
 
 #[test]
+fn ports_over_the_hypervisors_console_are_not_decoded_and_read_back() {
+    let mut world = World::new();
+    let (at, kind) = (0x3e0, PortKind::Hypervisor);
+    let verdict = world.write32(NIC, 0x20, 0x3e1);
+    assert_eq!(
+        verdict,
+        Verdict::Withhold(Reason::ProtectedPorts { at, kind })
+    );
+    assert!(world.machine.functions[NIC].decoded_ports().is_empty());
+    assert_eq!(world.read32(NIC, 0x20), 0x3e1);
+    assert_eq!(
+        world.read32(NIC, 4) & 7,
+        7,
+        "what the guest wanted is read back"
+    );
+    // Its memory goes on.
+    assert_eq!(world.machine.functions[NIC].decoded().len(), 2);
+    assert_eq!(world.write32(NIC, 0x20, 0x400), Verdict::Pass);
+    let ports = Ports::new(0x400, 0x20).unwrap();
+    assert_eq!(world.machine.functions[NIC].decoded_ports(), [ports]);
+}
+
+#[test]
+fn ports_that_another_decodes_wait_until_they_are_free() {
+    let mut world = World::new();
+    let verdict = world.write32(NIC, 0x20, 0xc021);
+    let by = world.ids[OLD];
+    assert_eq!(
+        verdict,
+        Verdict::Withhold(Reason::PortsTaken { at: 0xc020, by })
+    );
+    world.write32(OLD, 0x14, 0xc101);
+    let ports = Ports::new(0xc020, 0x20).unwrap();
+    assert_eq!(world.machine.functions[NIC].decoded_ports(), [ports]);
+}
+
+/// "Software writes a value of all 1's to the register": while it does, nothing is decoded.
+#[test]
+fn ports_are_sized_while_they_are_on() {
+    let mut world = World::new();
+    world.write32(NIC, 0x20, u32::MAX);
+    assert_eq!(world.read32(NIC, 0x20), 0xffff_ffe1);
+    assert!(world.machine.functions[NIC].decoded_ports().is_empty());
+    world.write32(NIC, 0x20, 0x701);
+    let ports = Ports::new(0x700, 0x20).unwrap();
+    assert_eq!(world.machine.functions[NIC].decoded_ports(), [ports]);
+}
+
+#[test]
+fn a_window_over_protected_ports_is_closed_and_reads_back() {
+    let mut world = World::new();
+    let (at, kind) = (0, PortKind::Board);
+    let verdict = world.write(TO_PCI, Register::word(0x1c), 0);
+    assert_eq!(
+        verdict,
+        Verdict::Withhold(Reason::ProtectedPorts { at, kind })
+    );
+    assert_eq!(world.read32(TO_PCI, 0x1c) & 0xffff, 0x0101);
+    assert_eq!(world.machine.functions[TO_PCI].passed_ports(), None);
+    let verdict = world.write(TO_PCI, Register::word(0x1c), 0xd0c0);
+    assert_eq!(verdict, Verdict::Pass);
+    let ports = Ports::inclusive(0xc000, 0xdfff).unwrap();
+    assert_eq!(world.machine.functions[TO_PCI].passed_ports(), Some(ports));
+}
+
+#[test]
+fn a_window_beyond_the_last_port_is_closed() {
+    let mut world = World::new();
+    world.write32(TO_PCI, 0x30, 0x0001_0000);
+    assert_eq!(world.read32(TO_PCI, 0x30), 0x0001_0000);
+    assert_eq!(world.machine.functions[TO_PCI].passed_ports(), None);
+    assert_eq!(world.machine.functions[TO_PCI].u32(0x30), 0);
+}
+
+#[test]
 fn the_chipsets_own_map_is_fixed() {
     let mut world = World::new();
     assert_eq!(
@@ -677,6 +787,114 @@ fn virtual_functions_are_announced_before_they_exist() {
         })
     );
     assert!(matches!(decision.steps[1], Step::Store(_)));
+    let topology = world.mediation.topology();
+    let places: Vec<u8> = topology
+        .virtuals(world.ids[NIC])
+        .filter_map(|id| Some(topology.address(id)?.bdf.devfn()))
+        .collect();
+    assert_eq!(
+        places,
+        [0xf9, 0xfa, 0xfb, 0xfc],
+        "each has its place by then"
+    );
+}
+
+/// The machine of these tests has no virtual functions that answer: one is put in the place of another
+/// function to see it adopted.
+#[test]
+fn a_virtual_function_decodes_its_part_and_nothing_of_its_own() {
+    let mut world = with_virtual_functions();
+    assert_eq!(world.write(NIC, Register::word(0x108), 9), Verdict::Pass);
+    let virtuals: Vec<FunctionId> = world
+        .mediation
+        .topology()
+        .virtuals(world.ids[NIC])
+        .collect();
+    let third = virtuals[2];
+    let at = world.mediation.topology().address(third).unwrap();
+    assert_eq!(world.mediation.unadopted_virtual(&world.machine, at), None);
+    let mut answers = world.machine.functions[NVME].clone();
+    answers.parent = None;
+    answers.devfn = at.bdf.devfn();
+    answers.set32(0, u32::MAX);
+    answers.bars.clear();
+    world.machine.functions.push(answers);
+    assert_eq!(
+        world.mediation.unadopted_virtual(&world.machine, at),
+        Some(third)
+    );
+    world
+        .mediation
+        .adopt(&mut world.machine, third, Trust::Untrusted)
+        .unwrap();
+    assert_eq!(world.mediation.unadopted_virtual(&world.machine, at), None);
+    let part = ByteRange::new(Hpa::new(0xfe90_8000), 0x4000);
+    assert_eq!(world.mediation.decoded(third, 0), part);
+    assert!(world.mediation.is_present(&world.machine, third));
+    let verdict = world
+        .mediation
+        .write(&world.machine, at, Register::dword(0x10), 0xfea0_0000)
+        .verdict;
+    assert_eq!(verdict, Verdict::Drop(Reason::FixedDecode));
+    // Nobody binds it: it masters nothing.
+    let verdict = world
+        .mediation
+        .write(&world.machine, at, Register::word(4), 4)
+        .verdict;
+    assert_eq!(verdict, Verdict::Withhold(Reason::Unbound));
+}
+
+#[test]
+fn virtual_functions_go_with_their_physical_one() {
+    let mut world = with_virtual_functions();
+    world.write(NIC, Register::word(0x108), 9);
+    let owner = world.ids[NIC];
+    assert_eq!(world.mediation.topology().virtuals(owner).count(), 4);
+    world.write(NIC, Register::word(0x108), 0);
+    let vanish = Effect::VirtualFunctionsVanish { function: owner };
+    assert!(world.effects.contains(&vanish));
+    world.mediation.forget(owner);
+    assert_eq!(world.mediation.topology().virtuals(owner).count(), 0);
+}
+
+#[test]
+fn virtual_functions_with_others_ids_do_not_appear() {
+    let mut world = with_virtual_functions();
+    // The third would be on bus 1.
+    world.machine.functions[NIC].set32(0x114, 0x0004_0001);
+    let verdict = world.write(NIC, Register::word(0x108), 9);
+    assert_eq!(verdict, Verdict::Drop(Reason::VirtualNumbers));
+    assert_eq!(world.machine.functions[NIC].u16(0x108), 0);
+    assert_eq!(
+        world.mediation.topology().virtuals(world.ids[NIC]).count(),
+        0
+    );
+}
+
+#[test]
+fn more_virtual_functions_than_there_is_room_for_do_not_appear() {
+    let mut world = with_virtual_functions();
+    // There is room for 32 functions, of which 8 are there; the device is at 00:02.0.
+    world.machine.functions[NIC].set32(0x10c, 0x0040_0040);
+    world.machine.functions[NIC].set32(0x110, 0x0000_0040);
+    world.machine.functions[NIC].set32(0x124, 0);
+    world.machine.functions[NIC].set32(0x114, 0x0001_0001);
+    let at = world.at(NIC);
+    world.mediation.forget(world.ids[NIC]);
+    world.machine.functions[NIC].devfn = 0x10;
+    let at = Address::new(at.segment, Bdf::from_parts(0, 0x10));
+    let id = world
+        .mediation
+        .discover(&world.machine, at)
+        .unwrap()
+        .unwrap();
+    world
+        .mediation
+        .adopt(&mut world.machine, id, Trust::Trusted)
+        .unwrap();
+    let verdict = world.write(NIC, Register::word(0x108), 1);
+    assert_eq!(verdict, Verdict::Drop(Reason::NoRoom));
+    assert_eq!(world.mediation.topology().virtuals(id).count(), 0);
 }
 
 #[test]
@@ -713,7 +931,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         4 => prop::sample::select(vec![
             0x04u16, 0x05, 0x10, 0x11, 0x13, 0x14, 0x18, 0x19, 0x1a, 0x1c, 0x20, 0x22, 0x24, 0x28,
             0x2c, 0x30, 0x38, 0x3c, 0x3e, 0x40, 0x42, 0x44, 0x48, 0x4c, 0x64, 0x88, 0x89, 0x90,
-            0x98, 0x99, 0xa8, 0x104, 0x107, 0x126, 0x127, 0x138, 0x144, 0x146, 0x164,
+            0x98, 0x99, 0xa8, 0x104, 0x107, 0x126, 0x127, 0x138, 0x144, 0x146, 0x164, 0x1d, 0x21,
+            0x32,
         ]),
         1 => 0u16..0x300,
     ];
@@ -742,6 +961,12 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             0xb010_0000,
             0x38,
             0x80,
+            0x601,
+            0x701,
+            0xc001,
+            0xcc1,
+            0xc0c0,
+            0x10f0,
             0x2000_1000,
             0x0101,
             0x0202,

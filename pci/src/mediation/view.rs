@@ -8,7 +8,7 @@ use super::{Mediation, list};
 use crate::Address;
 use crate::bars::Decode;
 use crate::config::{ConfigSpace, Register};
-use crate::spec::header::Command;
+use crate::spec::header::{self, Command};
 
 /// Bits of a double word that are answered from the shadow.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,8 @@ impl Guarded {
         match part {
             Part::Command => {
                 let withheld = self.wanted.raw() ^ self.real.raw();
-                let mask = withheld & (Command::MEMORY_SPACE | Command::BUS_MASTER);
+                let mask =
+                    withheld & (Command::MEMORY_SPACE | Command::IO_SPACE | Command::BUS_MASTER);
                 Overlay {
                     mask: u32::from(mask),
                     bits: u32::from(self.wanted.raw()),
@@ -70,6 +71,7 @@ impl Guarded {
             },
             Part::BaseAddress | Part::Rom => self.bar_overlay(offset),
             Part::Window => Overlay::all(self.windows.map_or(0, |windows| windows.view(offset))),
+            Part::PortWindow => self.port_window_overlay(offset),
             Part::MsiMessage => Overlay::all(self.message(offset)),
             Part::ExtendedHeader => Overlay::all(list::header(&self.extended, self.trust, offset)),
             Part::Hidden => Overlay::all(0),
@@ -85,11 +87,26 @@ impl Guarded {
     }
 
     fn bar_overlay(&self, offset: u16) -> Overlay {
+        if self.traits.is_virtual {
+            return Overlay::NONE;
+        }
         match self.bar_at(offset) {
             Some(bar) if !self.shows(bar) => Overlay::all(0),
             Some(bar) => Overlay::all(bar.read(offset).unwrap_or(0)),
             None if self.decode == Decode::Fixed => Overlay::NONE,
             None => Overlay::all(0),
+        }
+    }
+
+    fn port_window_overlay(&self, offset: u16) -> Overlay {
+        match self.port_window {
+            Some(window) if offset == header::PORT_WINDOW => Overlay {
+                // The status register is the bridge's own.
+                mask: 0xffff,
+                bits: u32::from(window.view()),
+            },
+            Some(window) => Overlay::all(window.view_upper()),
+            None => Overlay::NONE,
         }
     }
 

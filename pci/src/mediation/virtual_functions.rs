@@ -1,7 +1,8 @@
 //! Virtual functions of a trusted device: announced before they exist, confined where they decode.
 //!
-//! Owns the shadow of an SR-IOV capability. Virtual functions are no part of the topology: what
-//! they speak with and where they decode is told to the caller before they appear.
+//! Owns the shadow of an SR-IOV capability. Virtual functions are in the topology before they
+//! appear, so that the caller can give each what it is to reach; they have their physical
+//! function's bus, or they do not appear.
 //!
 //! Source: PCI Express Base 6.0, section 9.2.1 and 9.3.3.
 
@@ -11,7 +12,6 @@ use super::decision::{Effect, Reason};
 use crate::bars::{self, Bar, Bars, Decode};
 use crate::config::{ConfigSpace, Register};
 use crate::spec::extended::{SriovControl, sriov};
-use crate::spec::header::BusNumbers;
 use crate::{Address, Bdf, FunctionId};
 
 /// One physical function's virtual functions.
@@ -96,7 +96,14 @@ impl VirtualFunctions {
                 admit(extent.ok_or(Reason::Unplaced { bar: bar_index })?)?;
             }
         }
+        if written.enable() && self.control.enable() && written.raw() != self.control.raw() {
+            return Err(Reason::VirtualFunctions);
+        }
         let appear = if written.enable() && !self.control.enable() {
+            if written.ari_hierarchy() != self.control.ari_hierarchy() {
+                // It moves the first one by the same write.
+                return Err(Reason::VirtualNumbers);
+            }
             self.announce(space, owner)?
         } else {
             None
@@ -136,12 +143,9 @@ impl VirtualFunctions {
         let (Some(first), Some(last)) = (first, last) else {
             return Err(Reason::VirtualNumbers);
         };
-        let buses = owner.buses.secondary()..=owner.buses.subordinate();
         let first = Bdf::from_requester_id(first);
-        if offset == 0
-            || (stride == 0 && count > 1)
-            || !buses.contains(&Bdf::from_requester_id(last).bus())
-        {
+        let is_elsewhere = Bdf::from_requester_id(last).bus() != owner.at.bdf.bus();
+        if offset == 0 || (stride == 0 && count > 1) || is_elsewhere {
             return Err(Reason::VirtualNumbers);
         }
         Ok(Some(Effect::VirtualFunctionsAppear {
@@ -150,6 +154,20 @@ impl VirtualFunctions {
             stride,
             count,
         }))
+    }
+
+    /// What the `number`th of them decodes.
+    pub(super) fn bars_of(&self, number: u16) -> Bars {
+        let live = self.bars.iter().filter(|_| self.control.memory_space());
+        let memory = live.filter(|bar| bar.kind() != bars::Kind::Io);
+        memory
+            .filter_map(|bar| bar.slice(number, bar.size().max(self.page)))
+            .collect()
+    }
+
+    /// The device id that they have.
+    pub(super) fn device(&self, space: &impl ConfigSpace, at: Address) -> u16 {
+        space.read_u16(at, self.offset + sriov::DEVICE + 2)
     }
 
     /// What one register decodes for all virtual functions there may be: each gets a block of
@@ -168,8 +186,6 @@ impl VirtualFunctions {
 pub(super) struct Owner {
     pub(super) function: FunctionId,
     pub(super) at: Address,
-    /// The buses its bridge passes down; a root bus passes itself.
-    pub(super) buses: BusNumbers,
 }
 
 fn page(space: &impl ConfigSpace, at: Address, offset: u16) -> u64 {

@@ -1,8 +1,7 @@
 //! The memory windows of a bridge: what the guest wrote, and what the bridge is given.
 //!
 //! Owns the shadow of the window registers. A window that would cover something protected is
-//! closed in the bridge while the guest reads back what it wrote. I/O windows are not shadowed:
-//! no port of ours is decoded below a bridge.
+//! closed in the bridge while the guest reads back what it wrote.
 //!
 //! Source: PCI-to-PCI Bridge Architecture 1.2, sections 3.2.5.8 to 3.2.5.10.
 

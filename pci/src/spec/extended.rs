@@ -119,6 +119,8 @@ pub mod sriov {
     pub const COUNT: u16 = 0x10;
     /// First VF offset in bits 15:0, VF stride in bits 31:16.
     pub const NUMBERING: u16 = 0x14;
+    /// The device id of VFs in bits 31:16.
+    pub const DEVICE: u16 = 0x18;
     /// System page size as one bit; bit 0 for 4 KiB.
     pub const PAGE_SIZE: u16 = 0x20;
     /// The first of six base address registers.
@@ -137,6 +139,8 @@ bitfield! {
     pub enable, set_enable: 0;
     /// Virtual functions answer memory space accesses.
     pub memory_space, set_memory_space: 3;
+    /// They may have function numbers above 7, which changes where they begin.
+    pub ari_hierarchy, set_ari_hierarchy: 4;
 }
 
 raw!(Header: u32, Acs: u16, AriCapability: u16, SriovControl: u16);

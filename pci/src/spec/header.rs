@@ -23,6 +23,11 @@ pub const ENDPOINT_BARS: u16 = 6;
 pub const BRIDGE_BARS: u16 = 2;
 /// Offset of [`BusNumbers`] in header type 1.
 pub const BUS_NUMBERS: u16 = 0x18;
+/// Offset of a bridge's window of ports: [`PortWindow`], 16 bits. The secondary status register,
+/// flags that are cleared by writing them, follows.
+pub const PORT_WINDOW: u16 = 0x1c;
+/// Offset of the upper 16 bits of base (low half) and limit (high half) of a bridge's ports.
+pub const PORT_WINDOW_UPPER: u16 = 0x30;
 /// Offset of the non-prefetchable [`Window`] in header type 1.
 pub const MEMORY_WINDOW: u16 = 0x20;
 /// Offset of the prefetchable [`Window`] in header type 1.
@@ -161,6 +166,19 @@ bitfield! {
 }
 
 bitfield! {
+    /// The window of ports of a bridge, in units of 4096. Bridge 1.2, section 3.2.5.6.
+    #[derive(Clone, Copy, PartialEq, Eq, Default)]
+    pub struct PortWindow(u16);
+    impl Debug;
+    /// 0: 16 bits; 1: 32 bits.
+    pub u8, base_type, _: 3, 0;
+    /// Bits 15:12 of the first port.
+    pub u8, base, _: 7, 4;
+    /// Bits 15:12 of the last port.
+    pub u8, limit, _: 15, 12;
+}
+
+bitfield! {
     /// The bridge control register (bits 31:16 of the double word at [`INTERRUPT`]).
     #[derive(Clone, Copy, PartialEq, Eq, Default)]
     #[repr(transparent)]
@@ -186,7 +204,7 @@ macro_rules! raw {
 }
 pub(super) use raw;
 
-raw!(Command: u16, Status: u16, Class: u32, HeaderType: u8, BaseAddress: u32, BusNumbers: u32, Window: u32, BridgeControl: u16);
+raw!(Command: u16, Status: u16, Class: u32, HeaderType: u8, BaseAddress: u32, BusNumbers: u32, Window: u32, PortWindow: u16, BridgeControl: u16);
 
 impl Command {
     /// The bit of [`Command::memory_space`].

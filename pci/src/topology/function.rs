@@ -3,7 +3,7 @@
 //! Owns what is read of a function once, when it is found. All of it but the place is the
 //! device's own allegation.
 
-use super::Place;
+use super::{FunctionId, Place};
 use crate::Address;
 use crate::capabilities::Capabilities;
 use crate::config::ConfigSpace;
@@ -75,6 +75,8 @@ pub struct Function {
     pub slot: Slot,
     /// High bits of the function number it could use for phantom functions, 0 to 3.
     pub phantom_bits: u8,
+    /// The physical function whose virtual function this is, and which of them, from 0.
+    pub virtual_of: Option<(FunctionId, u16)>,
     /// The bus number it last saw in a configuration write, which is what it speaks with.
     ///
     /// PCI Express Base 6.0, section 2.2.6.2: functions "must capture the Bus and Device Numbers
@@ -116,6 +118,7 @@ impl Function {
             bridge: is_bridge.then(|| BusNumbers::new(space.read_u32(at, header::BUS_NUMBERS))),
             slot: Slot::default(),
             phantom_bits: 0,
+            virtual_of: None,
             captured: Some(at.bdf.bus()),
         };
         if layout != Layout::Unknown

@@ -143,6 +143,11 @@ impl<const N: usize> Topology<N> {
         let Some(function) = Function::read(space, place, at) else {
             return Ok(None);
         };
+        self.insert(function, at).map(Some)
+    }
+
+    /// Puts `function`, which is at `at`, into the table.
+    pub(super) fn insert(&mut self, function: Function, at: Address) -> Result<FunctionId, Full> {
         let index = match self.functions.iter().position(Option::is_none) {
             Some(free) => {
                 self.functions[free] = Some(function);
@@ -157,7 +162,7 @@ impl<const N: usize> Topology<N> {
             }
         };
         u16::try_from(index)
-            .map(|index| Some(FunctionId(index)))
+            .map(FunctionId)
             .map_err(|_| Full { at })
     }
 

@@ -86,7 +86,15 @@ impl<const N: usize> Topology<N> {
     /// Returns the bus it left by that.
     pub(crate) fn capture(&mut self, id: FunctionId) -> Option<u8> {
         let now = self.bus(self.function(id)?.place)?;
-        let past = self.function_mut(id)?.captured.replace(now)?;
+        // Virtual functions have the bus number that their physical function captured: PCI Express
+        // Base 6.0, section 9.2.1.2.
+        let owner = self.function(id)?.virtual_of.map_or(id, |(owner, _)| owner);
+        for function in self.functions.iter_mut().flatten() {
+            if function.virtual_of.is_some_and(|(of, _)| of == owner) {
+                function.captured = Some(now);
+            }
+        }
+        let past = self.function_mut(owner)?.captured.replace(now)?;
         (past != now).then_some(past)
     }
 

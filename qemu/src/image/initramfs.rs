@@ -1,6 +1,7 @@
 //! The guest's initial file system: one program, the modules it loads, the checks it runs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -18,6 +19,7 @@ pub struct Initramfs {
     modules: Option<(PathBuf, Vec<String>)>,
     checks: Vec<String>,
     files: Vec<(String, Vec<u8>)>,
+    trees: Vec<PathBuf>,
 }
 
 impl Initramfs {
@@ -29,6 +31,7 @@ impl Initramfs {
             modules: None,
             checks: Vec::new(),
             files: Vec::new(),
+            trees: Vec::new(),
         }
     }
 
@@ -58,6 +61,13 @@ impl Initramfs {
     #[must_use]
     pub fn file(mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
         self.files.push((path.into(), content.into()));
+        self
+    }
+
+    /// Puts in everything below `root`, at the same place below `/`; what the host may execute, the guest may.
+    #[must_use]
+    pub fn tree(mut self, root: &Path) -> Self {
+        self.trees.push(root.to_path_buf());
         self
     }
 
@@ -101,6 +111,35 @@ impl Initramfs {
         for (path, content) in &self.files {
             archive.file(path, content);
         }
+        for root in &self.trees {
+            put_in(&mut archive, root, "")?;
+        }
         Ok(archive.finish())
     }
+}
+
+/// Adds what is in `directory` on the host to the archive, below `path`, in the order of its names.
+fn put_in(archive: &mut Archive, directory: &Path, path: &str) -> Result<(), Error> {
+    let failed = |error| Error::file(directory, "read", error);
+    let entries = fs::read_dir(directory).map_err(failed)?;
+    let mut entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let (from, to) = (
+            entry.path(),
+            format!("{path}/{}", entry.file_name().display()),
+        );
+        let metadata = fs::metadata(&from).map_err(|error| Error::file(&from, "read", error))?;
+        if metadata.is_dir() {
+            put_in(archive, &from, &to)?;
+            continue;
+        }
+        let content = fs::read(&from).map_err(|error| Error::file(&from, "read", error))?;
+        if metadata.permissions().mode() & 0o111 == 0 {
+            archive.file(&to, &content);
+        } else {
+            archive.program(&to, &content);
+        }
+    }
+    Ok(())
 }

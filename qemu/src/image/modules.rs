@@ -55,8 +55,10 @@ impl Order<'_> {
             self.visit(module)?;
         }
         for module in &needs.soft {
-            // A soft need may be the name of an algorithm; its plain implementation is called `<name>_generic`.
-            if let Some(module) = [module.clone(), format!("{module}_generic")]
+            // A soft need may be the name of an algorithm, bare or behind `crypto-`; its plain implementation is called
+            // `<name>_generic`.
+            let algorithm = module.strip_prefix("crypto_").unwrap_or(module);
+            if let Some(module) = [module.clone(), format!("{algorithm}_generic")]
                 .iter()
                 .find(|name| self.index.has(name))
             {

@@ -58,6 +58,18 @@ impl BouncerLine {
     }
 }
 
+impl DeviceLine {
+    /// What a line `@bounce bdf=.. key=value …` adds to what is known of a device.
+    #[must_use]
+    pub fn of_counts(line: &str) -> Option<Self> {
+        let mut facts = facts(line.strip_prefix("@bounce ")?)?;
+        Some(Self {
+            bdf: facts.remove("bdf")?,
+            facts,
+        })
+    }
+}
+
 fn addressed(line: &str) -> Option<BouncerLine> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     Some(match word {

@@ -27,6 +27,8 @@ pub(crate) struct Queue {
     pub(crate) doorbell: u32,
     pub(crate) phase: bool,
     pub(crate) completion: usize,
+    /// Whether what is posted is announced: "Interrupts Enabled".
+    pub(crate) is_announced: bool,
 }
 
 impl Queue {
@@ -87,6 +89,10 @@ pub(crate) struct Controller {
     pub(crate) work: VecDeque<Fetched>,
     /// Requests for events.
     events: VecDeque<Fetched>,
+    /// Whether it raised an interrupt since somebody last asked.
+    pub(crate) has_called: bool,
+    /// Completions that it posted where it raises none.
+    pub(crate) unannounced: u64,
     /// Identifiers that it completed.
     pub(crate) over: Vec<u32>,
     pub(crate) disks: Vec<Vec<u8>>,
@@ -116,6 +122,8 @@ impl Controller {
             completions: [Queue::default(); QUEUES],
             work: VecDeque::new(),
             events: VecDeque::new(),
+            has_called: false,
+            unannounced: 0,
             over: Vec::new(),
         }
     }
@@ -177,6 +185,7 @@ impl Controller {
         let entries = |field: u32| (field & 0xfff) + 1;
         self.submissions[0] = Queue::new(self.bases[0], entries(self.attributes));
         self.completions[0] = Queue::new(self.bases[1], entries(self.attributes >> 16));
+        self.completions[0].is_announced = true;
         self.is_ready = true;
     }
 
@@ -244,6 +253,8 @@ impl Controller {
         let (at, phase) = (to.base + u64::from(to.at) * 16, to.phase);
         to.at = (to.at + 1) % to.entries;
         to.phase ^= to.at == 0;
+        self.has_called |= to.is_announced;
+        self.unannounced += u64::from(!to.is_announced);
         let last = completion.status << 17 | u32::from(phase) << 16 | completion.id;
         let words = [
             completion.result,

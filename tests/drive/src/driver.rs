@@ -365,6 +365,16 @@ pub(crate) fn put(sides: &Sides, at: u64, bytes: &[u8]) {
         .expect("the guest's own memory");
 }
 
+/// The double word at `at`.
+pub(crate) fn get(sides: &Sides, at: u64) -> u32 {
+    let mut bytes = [0; 4];
+    sides
+        .guest()
+        .read(Gpa::new(at), &mut bytes)
+        .expect("the guest's own memory");
+    u32::from_le_bytes(bytes)
+}
+
 fn clear(sides: &Sides, page: u64) {
     put(sides, page, &[0; PAGE_SIZE as usize]);
 }

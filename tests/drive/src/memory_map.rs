@@ -11,7 +11,7 @@ const START: u64 = 0x10_0000;
 /// Queue pairs that a driver uses, the admin queues among them.
 pub(crate) const PAIRS: usize = 4;
 /// Requests that a driver has under way at most.
-pub(crate) const SLOTS: usize = 8;
+pub(crate) const SLOTS: usize = 24;
 /// Pages of each request's bytes at most.
 pub(crate) const SLOT_PAGES: u64 = 9;
 /// Pages of each request's lists.

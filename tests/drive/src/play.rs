@@ -12,7 +12,7 @@ use memory::{ByteRange, Iova, PAGE_SIZE};
 
 use crate::controller::{Controller, SHIFTS};
 use crate::dice::Dice;
-use crate::driver::{Asked, Driver, ENTRIES, Question, put};
+use crate::driver::{Asked, Driver, ENTRIES, Question, get, put};
 use crate::lies::scribble;
 use crate::memory_map::{self, CANARY, PAIRS};
 
@@ -48,6 +48,8 @@ pub struct Tally {
     pub cut_off: u64,
     /// Requests that had to wait for pages.
     pub held_back: u64,
+    /// Completions that the device posted where it raises no interrupt.
+    pub unannounced: u64,
 }
 
 impl core::ops::AddAssign for Tally {
@@ -61,6 +63,7 @@ impl core::ops::AddAssign for Tally {
         self.unfit += other.unfit;
         self.cut_off += other.cut_off;
         self.held_back += other.held_back;
+        self.unannounced += other.unannounced;
     }
 }
 
@@ -89,6 +92,10 @@ pub struct Play<'a> {
     named: Vec<Asked>,
     /// What was asked of a controller that was told to disable itself, until it says that it did.
     fading: Vec<Asked>,
+    /// What the honest driver's tails were when it last rang, and its heads when it last said so.
+    rung: [[u32; 2]; PAIRS],
+    /// Whether the mediator wants to be called again.
+    has_more: bool,
     /// Bytes of requests that went either way.
     moved: [u64; 2],
     tally: Tally,
@@ -132,7 +139,8 @@ impl Play<'_> {
             });
         }
         let mut requests: Vec<_> = (0..64).map(|_| Request::NEW).collect();
-        let mut queues: Vec<_> = (0..PAIRS).map(|_| QueuePair::NEW).collect();
+        // One pair more than the driver uses.
+        let mut queues: Vec<_> = (0..=PAIRS).map(|_| QueuePair::NEW).collect();
         let mut namespaces: Vec<_> = (0..4).map(|_| Namespace::NEW).collect();
         let mut pages = vec![Page::NEW; (arena.bytes() / PAGE_SIZE) as usize];
         let storage = Storage {
@@ -171,6 +179,8 @@ impl Play<'_> {
             tails: [0; PAIRS],
             named: Vec::new(),
             fading: Vec::new(),
+            rung: [[0; 2]; PAIRS],
+            has_more: false,
             moved: [0; 2],
             tally: Tally::default(),
         };
@@ -220,7 +230,7 @@ impl Play<'_> {
         &mut self,
         call: impl FnOnce(&mut Nvme<'_>, &mut Stage<Controller>) -> Looked,
     ) {
-        let _ = call(&mut self.nvme, &mut self.stage);
+        self.has_more |= call(&mut self.nvme, &mut self.stage) == Looked::More;
         self.nvme.check_conservation();
         let touches = self.stage.sides.touches();
         self.check_touches(&touches);
@@ -283,6 +293,7 @@ impl Play<'_> {
         self.program_queues();
         self.driver.begin(&self.stage.sides);
         self.write(0x14, 0x0046_0001);
+        self.driver.ask_for_queues(&self.stage.sides);
         for disk in 0..SHIFTS.len() {
             self.driver.ask_for_namespace(&self.stage.sides, disk);
         }
@@ -408,6 +419,83 @@ impl Play<'_> {
             .iter()
             .find(|asked| asked.question != Question::Event);
         assert!(left.is_none(), "never answered: {left:?}");
+        self.only_when_called();
+    }
+
+    /// The driver rings where it is asked to, and the mediator looks when the device calls: nothing is left
+    /// lying for all that.
+    fn only_when_called(&mut self) {
+        self.note_rings();
+        for round in 0..300 {
+            let asks = if round < 40 { self.dice.roll(24) } else { 0 };
+            for _ in 0..asks {
+                self.driver.ask_disk(&self.stage.sides);
+                if self.dice.one_in(2) {
+                    self.ring_as_asked();
+                }
+            }
+            self.ring_as_asked();
+            if self.dice.one_in(2) {
+                self.device_acts();
+            }
+            let has_called = self.stage.act(|it, _| core::mem::take(&mut it.has_called));
+            if has_called || core::mem::take(&mut self.has_more) {
+                self.look();
+            }
+            self.say_as_asked();
+        }
+        let mut left = self.driver.asked.iter();
+        let left = left.find(|asked| asked.question != Question::Event);
+        let left = left.map(|asked| (asked.queue, asked.id));
+        assert_eq!(left, None, "queue and request that nobody was called for");
+        self.tally.unannounced += self.stage.act(|it, _| it.unannounced);
+    }
+
+    fn note_rings(&mut self) {
+        for (rung, pair) in self.rung.iter_mut().zip(&self.driver.pairs) {
+            *rung = [pair.tail, pair.seen];
+        }
+    }
+
+    fn ring_as_asked(&mut self) {
+        for queue in 0..PAIRS {
+            let pair = self.driver.pairs[queue];
+            if pair.has_submission {
+                self.ring_one(queue, 0, pair.tail);
+            }
+        }
+    }
+
+    fn say_as_asked(&mut self) {
+        for queue in 0..PAIRS {
+            let pair = self.driver.pairs[queue];
+            if pair.has_completion {
+                self.ring_one(queue, 1, pair.seen);
+            }
+        }
+    }
+
+    /// Rings doorbell `kind` of `queue`; where doorbells are in memory, only if the event index is passed:
+    /// section B.5.
+    fn ring_one(&mut self, queue: usize, kind: usize, new: u32) {
+        let old = core::mem::replace(&mut self.rung[queue][kind], new);
+        if old == new {
+            return;
+        }
+        if kind == 1 {
+            self.driver.pairs[queue].untold = 0;
+        }
+        let offset = 8 * queue as u64 + 4 * kind as u64;
+        if self.driver.has_buffers && queue != 0 {
+            let [doorbells, events] = memory_map::doorbells();
+            put(&self.stage.sides, doorbells + offset, &new.to_le_bytes());
+            let event = get(&self.stage.sides, events + offset) as u16;
+            let (new, old) = (new as u16, old as u16);
+            if new.wrapping_sub(event).wrapping_sub(1) >= new.wrapping_sub(old) {
+                return;
+            }
+        }
+        self.write(0x1000 + offset as u32, new);
     }
 
     /// Doorbells in memory from now on.

@@ -24,13 +24,14 @@ fn play(who: (bool, bool), seeds: core::ops::Range<u64>, acts: u64) -> Tally {
 
 #[test]
 fn honest_parties_get_every_byte() {
-    let tally = play((false, false), 0..12, 600);
+    let tally = play((false, false), 0..60, 100);
     assert!(
         tally.verified > 1 << 20 && tally.answers > 1000,
         "{tally:?}"
     );
     assert!(tally.held_back > 0, "pages never ran out: {tally:?}");
     assert!(tally.reached > 0, "no window led anywhere: {tally:?}");
+    assert!(tally.unannounced > 50, "every one was announced: {tally:?}");
     assert_eq!((tally.unfit, tally.cut_off), (0, 0));
 }
 

@@ -17,6 +17,8 @@ mod noise;
 mod report;
 mod selection;
 mod setup;
+mod soak;
+mod toll;
 mod trial;
 mod verdict;
 

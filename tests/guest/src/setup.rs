@@ -2,8 +2,11 @@
 //!
 //! Owns the mount table and the module list's order; knows no check.
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+
+use crate::cmdline;
 
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -44,7 +47,8 @@ pub(crate) fn mount_all() -> Result<(), String> {
     outcome
 }
 
-/// Loads the modules that `list` names, one absolute path a line, in order.
+/// Loads the modules that `list` names, one absolute path a line, in order, each with what the kernel's command line
+/// says to it.
 ///
 /// # Errors
 /// The first module that the kernel refuses, and why. An absent list is an empty one.
@@ -54,9 +58,13 @@ pub(crate) fn load_modules(list: &Path) -> Result<(), String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(format!("reading {}: {error}", list.display())),
     };
+    let cmdline = cmdline::read();
     for path in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let module = File::open(path).map_err(|error| format!("opening {path}: {error}"))?;
-        match finit_module(&module, c"", ModuleInitFlags::empty()) {
+        let name = Path::new(path).file_stem().unwrap_or_default();
+        let parameters = CString::new(cmdline.parameters(&name.to_string_lossy()))
+            .map_err(|error| format!("parameters of {path}: {error}"))?;
+        match finit_module(&module, &parameters, ModuleInitFlags::empty()) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(error) => return Err(format!("loading {path}: {error}")),
         }

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use qemu::{QtestBus, Session};
 
+use crate::audit::Requester;
+
 /// Where SeaBIOS maps configuration space of a q35 machine.
-const ECAM: u64 = 0xb000_0000;
+pub(crate) const ECAM: u64 = 0xb000_0000;
 /// Vendor and device id of `edu`.
 const EDU: u32 = 0x11e8_1234;
 /// Buses that are looked at.
-const BUSES: u64 = 16;
+pub(crate) const BUSES: u64 = 16;
 /// A transfer takes 100 ms of virtual time.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The device's buffer, at its own address for it.
@@ -86,17 +88,22 @@ impl Attacker {
     /// # Panics
     /// If the bus does not answer, as in all methods.
     pub fn seize(&self, session: &mut Session) {
-        let at = ECAM + (u64::from(self.requester) << 12) + COMMAND;
+        let at = config(self.requester) + COMMAND;
         bus(session)
             .writew(at, MEMORY_AND_MASTER)
             .expect("the bus answers");
     }
 
+    /// Its requester id.
+    #[must_use]
+    pub fn requester(&self) -> Requester {
+        Requester(self.requester)
+    }
+
     /// Its requester id as Bouncer prints it.
     #[must_use]
     pub fn name(&self) -> String {
-        let id = self.requester;
-        format!("0000:{:02x}:{:02x}.{}", id >> 8, id >> 3 & 0x1f, id & 7)
+        name_of(self.requester)
     }
 
     /// Tries to move `bytes` bytes between its buffer and `address`.
@@ -134,7 +141,7 @@ impl Attacker {
     pub fn program_message(&self, session: &mut Session, address: u64, data: u32) {
         let bus = bus(session);
         let at = u64::from(read_config(bus, self.requester, 0x34) & 0xff);
-        let config = ECAM + (u64::from(self.requester) << 12) + at;
+        let config = config(self.requester) + at;
         for (offset, value) in [(4, address as u32), (8, (address >> 32) as u32), (12, data)] {
             bus.writel(config + offset, value).expect("the bus answers");
         }
@@ -164,6 +171,11 @@ impl Attacker {
     }
 }
 
+/// A requester id of segment 0 as Bouncer prints it.
+pub(crate) fn name_of(id: u16) -> String {
+    format!("0000:{:02x}:{:02x}.{}", id >> 8, id >> 3 & 0x1f, id & 7)
+}
+
 /// Switches the unit's translation off, if it is on, for as long as `act` lasts.
 fn without_translation(session: &mut Session, act: impl FnOnce(&mut Session)) {
     let status = bus(session).readl(GSTS).expect("the bus answers");
@@ -177,8 +189,13 @@ fn command(session: &mut Session, value: u32) {
     bus(session).writel(GCMD, value).expect("the bus answers");
 }
 
+/// Where the configuration space of the function with this requester id is.
+pub(crate) fn config(requester: u16) -> u64 {
+    ECAM + (u64::from(requester) << 12)
+}
+
 fn read_config(bus: &mut QtestBus, requester: u16, register: u64) -> u32 {
-    bus.readl(ECAM + (u64::from(requester) << 12) + register)
+    bus.readl(config(requester) + register)
         .expect("the bus answers")
 }
 

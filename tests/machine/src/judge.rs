@@ -1,8 +1,10 @@
 //! What a test may conclude from an outcome: each demand ends the test with the whole outcome.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use qemu::{CheckResult, Ended, Line, Outcome};
+use qemu::protocol::BouncerLine;
+use qemu::{CheckResult, Ended, Line, Outcome, Port, Session};
 
 use crate::loud;
 
@@ -61,6 +63,22 @@ pub fn figures(outcome: &Outcome, prefix: &str) -> Vec<(String, f64)> {
     let keys = data.keys().filter_map(|key| key.strip_prefix(prefix));
     keys.map(|key| (key.to_owned(), figure(outcome, &format!("{prefix}{key}"))))
         .collect()
+}
+
+/// What Bouncer says mediates the device that the rule called `rule` decides; `None` if it names no such device.
+#[must_use]
+pub fn mediator(session: &Session, rule: &str) -> Option<String> {
+    let lines = session.lines_of(Port::Bouncer).iter();
+    let mut devices = lines.filter_map(|line| match BouncerLine::parse(&line.text) {
+        BouncerLine::Device(device) => Some(device.facts),
+        _ => None,
+    });
+    let is_it = |facts: &BTreeMap<String, String>| {
+        let words = facts.get("rule").map(String::as_str).unwrap_or_default();
+        words.contains(&format!("`{rule}`")) || words == rule
+    };
+    let facts = devices.rfind(is_it)?;
+    facts.get("mediator").cloned()
 }
 
 /// Demands that the machine was still there when the harness stopped it, `watched` after `line`: it

@@ -10,11 +10,20 @@
 #![forbid(unsafe_code)]
 
 pub mod attacker;
+pub mod audit;
+pub mod echo;
+pub mod heist;
 pub mod judge;
 pub mod loud;
+pub mod policies;
 pub mod rom;
 pub mod scene;
+pub mod sweeper;
+pub mod trace;
 
 pub use attacker::Attacker;
+pub use echo::Echo;
 pub use rom::Flaw;
 pub use scene::Scene;
+pub use sweeper::Sweeper;
+pub use trace::Trace;

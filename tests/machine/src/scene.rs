@@ -5,7 +5,7 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qemu::{Bench, Clock, Emulator, Error, Kernel, Payload};
+use qemu::{Bench, Bochs, Clock, Emulator, Error, Kernel, Payload};
 
 use crate::loud::skip;
 use crate::rom::{Flaw, Rom};
@@ -53,7 +53,9 @@ pub struct Scene {
     clock: Clock,
     drives: Vec<PathBuf>,
     has_iommu: bool,
+    has_tools: bool,
     arguments: Vec<String>,
+    bochs: Option<Bochs>,
 }
 
 impl Scene {
@@ -106,7 +108,9 @@ impl Scene {
             clock: Clock::Host,
             drives: Vec::new(),
             has_iommu: true,
+            has_tools: false,
             arguments: Vec::new(),
+            bochs: None,
         }
     }
 
@@ -123,6 +127,13 @@ impl Scene {
     pub fn modules(mut self, names: &[&str]) -> Self {
         self.modules
             .extend(names.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
+    /// Puts fio and mkfs.ext4 into the guest, too.
+    #[must_use]
+    pub fn tools(mut self) -> Self {
+        self.has_tools = true;
         self
     }
 
@@ -234,6 +245,28 @@ impl Scene {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// Has Bochs play the machine, with a processor of `model` and little memory; there are no remapping
+    /// hardware and no drives, and the policy allows that. `None`, with a loud word, if this machine has
+    /// no Bochs.
+    #[must_use]
+    pub fn on_bochs(mut self, model: &str) -> Option<Self> {
+        /// Where a processor runs a hundredth of the instructions.
+        const SLOW: Duration = Duration::from_secs(600);
+        const MEMORY_MIB: u64 = 128;
+        self.bochs.clone_from(&self.bench.bochs);
+        if self.bochs.is_none() {
+            skip(&self.name, "no Bochs here");
+            return None;
+        }
+        let policy = "version = 1\nrequire-iommu = false\n";
+        Some(
+            self.cpu(model)
+                .memory_mib(MEMORY_MIB)
+                .patience(SLOW)
+                .policy(policy),
+        )
     }
 
     /// Uses the first QEMU whose version begins with `version`, such as `7.2`; `None`, with a

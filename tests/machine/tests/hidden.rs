@@ -3,6 +3,9 @@
 use machine::Scene;
 use machine::judge::{figure, held};
 
+/// Little memory is set aside for pools, so that all of Bouncer's memory is attacked in reasonable time.
+const POLICY: &str = "version = 1\nbounce-memory = \"64KiB\"\n";
+
 #[test]
 fn the_guest_cannot_read_or_write_one_byte_of_bouncer() {
     let name = "the_guest_cannot_read_or_write_one_byte_of_bouncer";
@@ -16,7 +19,11 @@ fn the_guest_cannot_read_or_write_one_byte_of_bouncer() {
         "ipis",
         "tmpfs",
     ];
-    let outcome = Scene::bouncer(name).processors(2).checks(checks).play();
+    let outcome = Scene::bouncer(name)
+        .policy(POLICY)
+        .processors(2)
+        .checks(checks)
+        .play();
     held(name, &outcome, checks);
 
     let report = &outcome.report;
@@ -47,7 +54,10 @@ fn the_guest_cannot_read_or_write_one_byte_of_bouncer() {
 fn an_access_across_a_border_is_done_on_both_sides() {
     let name = "an_access_across_a_border_is_done_on_both_sides";
     let checks = &["straddle", "hash", "detect"];
-    let scene = Scene::bouncer(name).processors(2).checks(checks);
+    let scene = Scene::bouncer(name)
+        .policy(POLICY)
+        .processors(2)
+        .checks(checks);
     let outcome = scene.play();
     held(name, &outcome, checks);
     assert!(figure(&outcome, "straddle.borders") >= 1.0, "{outcome}");

@@ -59,6 +59,14 @@ fn an_audit_lets_the_untrusted_through_and_names_what_it_would_have_refused() {
     held(name, &outcome, &["disk"]);
     assert!(says(&outcome, "enforcement=audit"), "{outcome}");
     assert!(says(&outcome, "would-refuse=bus-mastering"), "{outcome}");
+    // Each device is counted, once for each time that somebody made it a bus master.
+    let counted = outcome.bouncer.iter().filter_map(|line| {
+        let (_, count) = line.text.strip_prefix("@audited ")?.split_once(" count=")?;
+        count.parse::<u32>().ok()
+    });
+    let counted: Vec<u32> = counted.collect();
+    assert!(!counted.is_empty(), "{outcome}");
+    assert!(counted.iter().all(|count| *count > 0), "{counted:?}");
 }
 
 #[test]

@@ -194,6 +194,23 @@ fn a_quarantined_device_reaches_nothing_is_silent_and_stays_out() {
     assert!(bench.attach(source).is_err());
 }
 
+/// Somebody else in its place has what is his: the entry is all zeros again.
+#[test]
+fn a_quarantine_that_is_ended_leaves_no_entry() {
+    let mut bench = bench();
+    let source = bdf(0, 4, 0);
+    assert_eq!(bench.tables.release(&mut bench.frames, source), None);
+    let _due = bench.attach(source).unwrap();
+    assert_eq!(bench.tables.release(&mut bench.frames, source), None);
+    let due = bench.tables.quarantine(&mut bench.frames, source).unwrap();
+    let proof = due.settle(&mut RecordingFlush::new()).unwrap();
+    bench.tables.vacate(&mut bench.frames, source, &proof);
+    let owed = bench.tables.release(&mut bench.frames, source).unwrap();
+    assert_eq!(*owed.scope(), Scope::Translations);
+    assert_eq!(bench.attachment(source), Attachment::None);
+    assert!(bench.attach(source).is_ok());
+}
+
 #[test]
 fn a_pool_that_runs_out_refuses_and_changes_nothing() {
     let mut bench = Bench::over(StingyFrames::new(RecordingFrames::new(), 2));

@@ -186,6 +186,19 @@ impl Route {
         Ok((route, polarity))
     }
 
+    /// The same, with bits 31:8 of `upper` as those of the destination: what a unit's own interrupts
+    /// have in a register beside the address.
+    pub const fn with_upper_destination(self, upper: u32) -> Self {
+        let id = self.destination.id | upper & !0xff;
+        Self {
+            destination: Destination {
+                id,
+                ..self.destination
+            },
+            ..self
+        }
+    }
+
     /// The vector; 0 for an NMI.
     pub const fn vector(self) -> u8 {
         self.vector
@@ -199,6 +212,11 @@ impl Route {
     /// Where it goes.
     pub const fn destination(self) -> Destination {
         self.destination
+    }
+
+    /// Whether the least busy of several destinations is to get it.
+    pub const fn is_lowest_priority(self) -> bool {
+        self.delivery_mode == delivery::LOWEST_PRIORITY
     }
 
     /// Whether it is Bouncer's own NMI.
@@ -227,6 +245,14 @@ impl Destination {
             id,
             is_logical: true,
             is_hint: false,
+        }
+    }
+
+    /// The same, where hardware may choose one of the processors.
+    pub const fn hinted(self) -> Self {
+        Self {
+            is_hint: true,
+            ..self
         }
     }
 

@@ -144,6 +144,18 @@ impl Machine {
         self.store(UNIT + u64::from(register), word);
     }
 
+    /// Stores half a word in a register of the unit, past the driver.
+    pub(crate) fn command_unit(&self, register: u32, word: u32) {
+        let at = UNIT + u64::from(register);
+        let stored = self.bus.qtest.borrow_mut().writel(at, word);
+        stored.expect("the bus answers");
+    }
+
+    /// A register of the unit, past the driver.
+    pub(crate) fn unit_word(&self, register: u32) -> u64 {
+        self.word(UNIT + u64::from(register))
+    }
+
     /// Makes `device` read 8 bytes at `from`, and returns what it has then: zeros from QEMU if
     /// the read was refused. The device must reach [`SCRATCH`] at its own address: its buffer
     /// is seen only through its DMA.

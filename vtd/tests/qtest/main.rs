@@ -4,6 +4,7 @@
 //! queues, QEMU's unit believes on its own. QEMU emulates the context cache and the IOTLB, so a
 //! missing flush is seen; it does not emulate the interrupt entry cache, so that one is not.
 
+mod faults;
 mod interrupts;
 mod isolation;
 mod machine;

@@ -19,10 +19,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("policy", &["memory", "pci"]),
     ("instruction", &["memory"]),
     ("ept", &["memory", "paging"]),
+    ("vmx", &[]),
     ("vtd", &["memory", "paging", "pci"]),
+    ("viommu", &["memory", "paging", "pci", "vtd"]),
     ("bounce", &["memory"]),
     ("mediator", &["bounce", "memory"]),
-    ("boot", &["acpi", "memory"]),
+    ("boot", &["acpi", "memory", "policy"]),
     (
         "hypervisor",
         &[
@@ -37,6 +39,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "pci",
             "policy",
             "processor",
+            "viommu",
+            "vmx",
             "vtd",
         ],
     ),
@@ -45,7 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("drive", &["bounce", "kit", "mediator", "memory"]),
     ("machine", &["qemu"]),
     ("qemu", &[]),
-    ("xtask", &["pci", "policy", "qemu"]),
+    ("xtask", &["machine", "pci", "policy", "qemu"]),
 ];
 
 /// What any crate may use in its tests, besides its own edges: fakes that know `memory` alone, and the emulator.

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use qemu::{Emulator, Version};
+use qemu::{Bochs, Emulator, Version};
 
 use super::archive::Archive;
 use super::lock;
@@ -44,6 +44,11 @@ pub(crate) fn choose(path: Option<&Path>) -> Result<Emulator, Stop> {
             .next()
             .ok_or_else(|| Stop::unready("no QEMU is installed")),
     }
+}
+
+/// The system's Bochs.
+pub(crate) fn bochs() -> Result<Bochs, Stop> {
+    Ok(Bochs::probe(Path::new("bochs"))?)
 }
 
 fn newer() -> Result<Emulator, Stop> {

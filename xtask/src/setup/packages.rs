@@ -60,6 +60,24 @@ const DISC: &[Package] = &[
     },
 ];
 
+const BOCHS: &[Package] = &[
+    Package {
+        name: "bochs",
+        evidence: Evidence::Program("bochs"),
+        why: "plays processors with VT-x",
+    },
+    Package {
+        name: "bochsbios",
+        evidence: Evidence::File("/usr/share/bochs/BIOS-bochs-latest"),
+        why: "is the firmware of those machines",
+    },
+    Package {
+        name: "vgabios",
+        evidence: Evidence::File("/usr/share/vgabios/vgabios.bin"),
+        why: "is the firmware of their screens",
+    },
+];
+
 const UNPACKING: &[Package] = &[
     Package {
         name: "dpkg",
@@ -126,6 +144,7 @@ pub(super) fn install(needs: &[Need]) -> Result<(), Stop> {
 fn packages_of(need: &Need) -> &'static [Package] {
     match need {
         Need::Qemu => QEMU,
+        Need::Bochs => BOCHS,
         Need::Disc => DISC,
         Need::Unpacking => UNPACKING,
         Need::Rust(_) => BUILDING,

@@ -28,6 +28,7 @@ use boot::options::{self, Options};
 use boot::reservation::{LARGE_PAGE, Needs, Reservation, reserve};
 use heapless::Vec;
 use memory::{ByteRange, Hpa, PAGE_SIZE};
+use policy::Policy;
 
 use console::Console;
 use firmware::Clock;
@@ -95,6 +96,7 @@ fn load(information: u32, entered: u64, console: &mut Console) -> Result<Ready, 
         physical_width: physical_width(),
         has_1gib_pages: has_1gib_pages(),
         policy_len: policy.len() as u64,
+        pool_bytes: pool_bytes(policy),
     };
     let reservation = reserve(needs)?;
 
@@ -144,7 +146,11 @@ fn load(information: u32, entered: u64, console: &mut Console) -> Result<Ready, 
     };
     handoff.free = Span {
         base: at(reservation.free),
-        len: reservation.total - reservation.free,
+        len: reservation.pools - reservation.free,
+    };
+    handoff.pools = Span {
+        base: at(reservation.pools),
+        len: reservation.total - reservation.pools,
     };
     handoff.rsdp = plan.root_pointer().raw();
     handoff.trampoline = trampoline.start().raw();
@@ -159,6 +165,15 @@ fn load(information: u32, entered: u64, console: &mut Console) -> Result<Ready, 
         entry,
         handoff: memory_access::place_handoff(&handoff, at(reservation.handoff)),
     })
+}
+
+/// Bytes for the pages of untrusted devices. A policy that cannot be read stops the hypervisor,
+/// which says where.
+fn pool_bytes(policy: &str) -> u64 {
+    if policy.is_empty() {
+        return Policy::default().bytes_set_aside();
+    }
+    Policy::parse(policy.as_bytes()).map_or(0, |policy| policy.bytes_set_aside())
 }
 
 /// Bouncer's memory: the highest room below 4 GiB.

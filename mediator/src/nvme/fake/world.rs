@@ -164,6 +164,11 @@ impl World for Fake {
     }
 
     #[inline(never)]
+    fn is_announced(&self) -> bool {
+        !self.is_mute
+    }
+
+    #[inline(never)]
     fn raise(&mut self, vector: u16) -> bool {
         if !self.is_masked {
             self.raised.push(vector);

@@ -18,6 +18,22 @@ impl Command {
         Self(words)
     }
 
+    /// A command of ours, all else zero.
+    pub(crate) fn of(opcode: u8, namespace: u32) -> Self {
+        let mut words = [0; 16];
+        words[0] = opcode.into();
+        words[1] = namespace;
+        Self(words)
+    }
+
+    /// The same of the first of its blocks alone: "Starting LBA" is in dwords 10 and 11, and the number
+    /// of blocks is counted from 0.
+    pub(crate) fn of_one_block(&self, opcode: u8) -> Self {
+        let mut one = Self::of(opcode, self.namespace());
+        one.0[10..12].copy_from_slice(&self.0[10..12]);
+        one
+    }
+
     /// Command Dword 0, bits 7:0.
     pub(crate) fn opcode(&self) -> u8 {
         self.0[0] as u8

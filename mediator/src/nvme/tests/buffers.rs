@@ -31,6 +31,16 @@ fn buffers_that_are_no_pages_of_the_guests_are_refused() {
 }
 
 #[test]
+fn buffers_that_are_withheld_are_neither_offered_nor_taken() {
+    let mut driver = Driver::ready(1 << 20);
+    driver.nvme.withhold_buffers();
+    assert_eq!(driver.admin(0x06, 0, 0x3000, &[(10, 1)]).status, 0);
+    assert_eq!(driver.memory(0x3000 + 256, 2)[1] & 1, 0, "OACS, bit 8");
+    let answer = driver.ask(0, command(CONFIG, 0, BUFFERS, &[]));
+    assert_eq!(answer.status, 0x01, "an invalid opcode");
+}
+
+#[test]
 fn the_device_is_not_told_of_the_buffers() {
     let mut driver = Driver::ready(1 << 20);
     let before = driver.nvme.counts().requests;

@@ -74,7 +74,10 @@ impl Controller {
                 self.scatter(sides, command, &data);
             }
             0x04 => self.completions[slot].is_there = false,
-            0x05 => self.completions[slot] = queue,
+            0x05 => {
+                queue.is_announced = command.words[11] & 2 != 0;
+                self.completions[slot] = queue;
+            }
             0x06 => {
                 let data = self.identify(command);
                 self.scatter(sides, command, &data);

@@ -8,6 +8,13 @@ use crate::controller::{BLOCKS, SHIFTS};
 use crate::memory_map::{self, CANARY, PAIRS, SLOT_PAGES, SLOTS};
 
 impl Driver {
+    /// Asks for as many queues as it will use, and more.
+    pub(crate) fn ask_for_queues(&mut self, sides: &Sides) {
+        let mut words = [0; 16];
+        (words[0], words[10], words[11]) = (0x09, 7, 0x007f_007f);
+        self.put(sides, 0, words, Question::Other);
+    }
+
     /// Asks something of the controller.
     pub(crate) fn ask_admin(&mut self, sides: &Sides) {
         let mut words = [0; 16];

@@ -3,8 +3,9 @@
 //! Owns the load: extents of many sizes at odd places, past the page cache and through it; then
 //! single reads of a page, counted. Knows no file system.
 
-use crate::bouncer::{self, Counter};
 use crate::noise::Noise;
+use crate::soak::Soak;
+use crate::toll::Toll;
 use crate::verdict::{Figures, Verdict, ensure, failed};
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
@@ -27,9 +28,12 @@ const SEED: u64 = 0x6e76_6d65;
 /// Reads before counting begins, and while it lasts.
 const WARMING: u64 = 200;
 const COUNTED: u64 = 2_000;
+/// Batches of [`work`], and reads of each.
+const BATCHES: u64 = 20;
+const BATCH: u64 = 50;
 /// One window of [`rate`], and how many there are.
 const WINDOW: Duration = Duration::from_millis(500);
-const WINDOWS: u32 = 12;
+const WINDOWS: u32 = 24;
 
 /// Writes and reads back, directly and through the page cache.
 pub(super) fn run(figures: &mut Figures) -> Verdict {
@@ -81,20 +85,39 @@ pub(super) fn reads(figures: &mut Figures) -> Verdict {
     let drive = open(true)?;
     let mut buffer = Aligned::new(PAGE);
     read_pages(&drive, &mut buffer, 0, WARMING)?;
-    let (before, worked, began) = (bouncer::exit_counters(), worked()?, Instant::now());
+    let (toll, worked, began) = (Toll::begin(), worked()?, Instant::now());
     read_pages(&drive, &mut buffer, WARMING, COUNTED)?;
     let (took, work) = (began.elapsed(), self::worked()?.saturating_sub(worked));
-    let after = bouncer::exit_counters();
+    toll.tell(figures, "reads", COUNTED);
     figures.tell("reads.requests", COUNTED);
     figures.tell("reads.ns", took.as_nanos() / u128::from(COUNTED));
     figures.tell("reads.cpu-ns", work.as_nanos() / u128::from(COUNTED));
-    for counter in &after {
-        let exits = counter.count.saturating_sub(earlier(&before, counter));
-        figures.tell(
-            &format!("reads.exits.{}", counter.reason),
-            format!("{:.4}", exits as f64 / COUNTED as f64),
-        );
+    Ok(())
+}
+
+/// Reads single pages and tells what they cost the processor, in nanoseconds: the least and the
+/// median of many batches, all that a read takes from others ([`Soak`]); and the median of what
+/// the process alone spends.
+pub(super) fn work(figures: &mut Figures) -> Verdict {
+    let drive = open(true)?;
+    let mut buffer = Aligned::new(PAGE);
+    read_pages(&drive, &mut buffer, 0, WARMING)?;
+    let soak = Soak::begin()?;
+    figures.tell("work.round", soak.round());
+    let (mut all, mut own) = (Vec::new(), Vec::new());
+    for batch in 0..BATCHES {
+        let (mark, before) = (soak.mark(), worked()?);
+        read_pages(&drive, &mut buffer, batch * BATCH, BATCH)?;
+        all.push(soak.taken_since(mark) / BATCH as f64);
+        own.push(worked()?.saturating_sub(before).as_nanos() as f64 / BATCH as f64);
     }
+    soak.end()?;
+    all.sort_by(f64::total_cmp);
+    own.sort_by(f64::total_cmp);
+    figures.tell("work.least", format!("{:.0}", all[0]));
+    figures.tell("work.median", format!("{:.0}", all[all.len() / 2]));
+    figures.tell("work.most", format!("{:.0}", all[all.len() - 1]));
+    figures.tell("work.own-median", format!("{:.0}", own[own.len() / 2]));
     Ok(())
 }
 
@@ -147,16 +170,11 @@ fn open(is_direct: bool) -> Result<File, crate::verdict::Shortfall> {
         .map_err(|error| failed(format!("opening {DRIVE}: {error}")))
 }
 
-/// Processor time of this process: what it waits for is not in it.
+/// Processor time of this thread: what it waits for is not in it.
 fn worked() -> Result<Duration, crate::verdict::Shortfall> {
-    let now = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
     now.map(Duration::from)
-        .map_err(|error| failed(format!("the process's clock: {error}")))
-}
-
-fn earlier(before: &[Counter], of: &Counter) -> u64 {
-    let earlier = before.iter().find(|counter| counter.reason == of.reason);
-    earlier.map_or(0, |counter| counter.count)
+        .map_err(|error| failed(format!("the thread's clock: {error}")))
 }
 
 fn eight(bytes: &[u8]) -> [u8; 8] {

@@ -31,6 +31,7 @@ const THOROUGH_EVERY: usize = 64;
 /// Pages that the kernel itself is made to copy, 512 or more accesses each.
 const COPIES: u64 = 4;
 const PATTERN: u64 = 0x0123_4567_89ab_cdef;
+/// Accesses of the flood unless `bouncer.flood=` says otherwise.
 const FLOOD: u64 = 100_000;
 
 /// Reads and writes every page of Bouncer's memory.
@@ -63,11 +64,12 @@ pub(super) fn run(figures: &mut Figures) -> Verdict {
     hidden.borders_are_hidden()
 }
 
-/// A hundred thousand accesses, as fast as every processor can make them.
+/// Very many accesses, as fast as every processor can make them.
 pub(super) fn flood(figures: &mut Figures) -> Verdict {
     let hidden = Hidden::map(whereabouts()?)?;
     let online = cpus::online()?;
-    let left = AtomicU64::new(FLOOD);
+    let accesses = cmdline::read().number("bouncer.flood", FLOOD);
+    let left = AtomicU64::new(accesses);
     let began = Instant::now();
     std::thread::scope(|scope| {
         let threads: Vec<_> = online
@@ -93,10 +95,10 @@ pub(super) fn flood(figures: &mut Figures) -> Verdict {
             .into_iter()
             .try_for_each(|thread| thread.join().map_err(|_| failed("a thread panicked"))?)
     })?;
-    figures.tell("hidden.flood.accesses", FLOOD);
+    figures.tell("hidden.flood.accesses", accesses);
     figures.tell(
         "hidden.flood.ns",
-        began.elapsed().as_nanos() / u128::from(FLOOD),
+        began.elapsed().as_nanos() / u128::from(accesses.max(1)),
     );
     Ok(())
 }

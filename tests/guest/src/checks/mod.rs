@@ -9,6 +9,7 @@ mod disk;
 mod endure;
 pub(crate) mod fork;
 mod fpu;
+mod groups;
 mod hash;
 mod hidden;
 mod hotplug;
@@ -16,12 +17,15 @@ mod idle;
 mod ipis;
 mod meddle;
 mod msr;
+mod net;
 mod nmi;
+mod nvme;
 mod sha256_64m;
 mod straddle;
 mod timers;
 mod tmpfs;
 mod trap;
+mod virtual_functions;
 
 use crate::verdict::{Figures, Verdict};
 use std::time::Duration;
@@ -77,9 +81,25 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("disk", 120, disk::run),
     on_request("disk-reads", 120, disk::reads),
     on_request("disk-rate", 60, disk::rate),
-    on_request("endure", 60, endure::run),
+    on_request("nvme-files", 480, nvme::files),
+    on_request("nvme-fio", 480, nvme::fio),
+    on_request("nvme-subpage", 300, nvme::subpage),
+    on_request("nvme-admin", 120, nvme::admin),
+    on_request("nvme-rebind", 300, nvme::rebind),
+    on_request("nvme-reset", 300, nvme::reset),
+    on_request("nvme-suspend", 180, nvme::suspend),
+    on_request("nvme-polled", 300, nvme::polled),
+    on_request("nvme-two", 120, nvme::two),
+    on_request("nvme-load", 1800, nvme::measure),
+    on_request("disk-work", 120, disk::work),
+    on_request("net", 120, net::run),
+    on_request("net-exchanges", 120, net::exchanges),
+    on_request("virtual-functions", 120, virtual_functions::run),
+    on_request("iommu-groups", 30, groups::run),
+    on_request("endure", 240, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),
+    on_request("meddle-untranslated", 60, meddle::untranslated::run),
     on_request("meddle-sizing", 30, meddle::sizing::run),
     on_request("meddle-bars", 90, meddle::placement::run),
     on_request("meddle-master", 60, meddle::mastering::run),
@@ -99,6 +119,8 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("meddle-ports", 30, meddle::windows::ports),
     on_request("meddle-firmware", 30, meddle::firmware::run),
     on_request("meddle-race", 60, meddle::race::run),
+    on_request("legal-bytes", 60, meddle::legal::bytes),
+    on_request("meddle-renumber", 120, meddle::renumber::run),
     on_request("legal-bars", 60, meddle::legal::bars),
     on_request("legal-latency", 30, meddle::legal::latency),
     on_request("legal-affinity", 60, meddle::legal::affinity),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use qemu::{Boot, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session, Symbols};
 
 use super::{Front, Scene, demand};
+use crate::judge;
 
 impl Scene {
     /// The initial file system of the test guest, as this scene has it.
@@ -16,9 +17,12 @@ impl Scene {
     #[must_use]
     pub fn initial_file_system(&self) -> PathBuf {
         let modules = self.modules.iter().cloned();
-        let initramfs = Initramfs::new(&self.bench.guest_init)
+        let mut initramfs = Initramfs::new(&self.bench.guest_init)
             .modules(&self.kernel, modules)
             .checks(self.checks.iter().cloned());
+        if self.has_tools {
+            initramfs = initramfs.tree(demand(self.bench.tools()));
+        }
         let written = demand(initramfs.write(&self.file("initrd.new")));
         keep_if_equal(&written, &self.file("initrd"))
     }
@@ -85,6 +89,22 @@ impl Scene {
         demand(Session::start(&machine))
     }
 
+    /// Starts the machine, as [`Scene::begin`], and demands that Bouncer mediates the device under the rule called
+    /// `rule`.
+    ///
+    /// # Panics
+    /// If it does not, if the machine cannot be built or started, or Bouncer does not start its guest.
+    #[must_use]
+    pub fn begin_mediated(&self, rule: &str) -> Session {
+        let mut session = self.begin();
+        demand(session.wait_for(Port::Bouncer, "@launch", self.patience));
+        match judge::mediator(&session, rule).as_deref() {
+            Some("none") => panic!("{}: no mediator for `{rule}`: it is denied", self.name),
+            Some(_) => session,
+            None => panic!("{}: Bouncer names no device under `{rule}`", self.name),
+        }
+    }
+
     /// Lets a machine that was begun live to its end or its deadline; what it said is kept.
     #[must_use]
     pub fn end(&self, session: Session) -> Outcome {
@@ -103,6 +123,7 @@ impl Scene {
         machine.clock = self.clock;
         machine.drives.clone_from(&self.drives);
         machine.iommu = machine.iommu.filter(|_| self.has_iommu);
+        machine.bochs.clone_from(&self.bochs);
         machine
     }
 

@@ -6,4 +6,6 @@
 mod flood;
 mod interrupts;
 mod memory;
+mod renumbering;
 mod stage;
+mod sweep;

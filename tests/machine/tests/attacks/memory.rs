@@ -7,7 +7,9 @@ use machine::attacker::{REACH, Transfer};
 use machine::judge::held;
 use qemu::{Port, Session};
 
-use crate::stage::{SCRATCH, at_work, counted, mark, scene, shows_mark, unguarded, was_told};
+use crate::stage::{
+    SCRATCH, at_work, counted, let_be_told, mark, scene, shows_mark, unguarded, was_told,
+};
 
 /// The guest's memory, sampled: real mode's, the kernel's, the rest, its last page.
 const RAM: [u64; 8] = [
@@ -41,17 +43,27 @@ fn a_device_reaches_no_page_that_was_not_given() {
     // Writes first: a read that is refused leaves zeros in the device's buffer.
     for target in &targets {
         attacker.transfer(&mut session, Transfer::Write, *target, REACH);
+        let_be_told(&mut session, attacker, Transfer::Write, *target);
     }
-    // Across the border of two pages, and into Bouncer's memory from outside.
-    let borders = [SCRATCH + 0xff0, own.0 - 0x10];
+    // Across the border of two pages, into Bouncer's memory from outside and out of it again, across
+    // the first 4 GiB, and from the last address to the first.
+    let borders = [
+        SCRATCH + 0xff0,
+        own.0 - 0x10,
+        own.0 + own.1 - 0x10,
+        0xffff_fff0,
+        u64::MAX - 0xf,
+    ];
     for border in borders {
         attacker.transfer(&mut session, Transfer::Write, border, 0x20);
+        let_be_told(&mut session, attacker, Transfer::Write, border);
     }
     let kept = attacker.loot(&mut session, SCRATCH);
     assert!(kept == mark(), "the device had something to write");
     wipe(&mut session, SCRATCH);
     for target in &targets {
         attacker.transfer(&mut session, Transfer::Read, *target, REACH);
+        let_be_told(&mut session, attacker, Transfer::Read, *target);
     }
     for target in RAM.into_iter().chain([SCRATCH, SCRATCH + 0x1000, own.0]) {
         let bytes = read(&mut session, target);
@@ -130,7 +142,7 @@ fn a_device_that_arrives_reaches_nothing_before_and_after() {
     held(name, &outcome, &["endure"]);
     for attacker in [resident, newcomer] {
         was_told(&outcome, attacker, Transfer::Write, SCRATCH);
-        assert!(counted(&outcome, attacker) >= 2, "{outcome}");
+        assert!(counted(&outcome, &attacker.name()) >= 2, "{outcome}");
     }
     let line = format!(
         "@arrived bdf={} trust=untrusted protection=denied",
@@ -140,7 +152,7 @@ fn a_device_that_arrives_reaches_nothing_before_and_after() {
 }
 
 /// Where Bouncer says its memory is, and how long it is.
-fn own_memory(session: &Session) -> (u64, u64) {
+pub(crate) fn own_memory(session: &Session) -> (u64, u64) {
     let lines = session.lines_of(Port::Bouncer).iter();
     let mut found = lines.filter_map(|line| {
         let rest = line.text.strip_prefix("@own base=0x")?;

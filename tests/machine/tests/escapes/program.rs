@@ -20,10 +20,13 @@ const MARK: u32 = 0x8ff0;
 
 /// The second serial port, on which a guest reports.
 const COM2: u32 = 0x2f8;
+/// Its line control register.
+const COM2_FORMAT: u32 = COM2 + 3;
 /// Its line status register, of which bit 5 is set while it takes a byte.
 const COM2_STATUS: u32 = COM2 + 5;
-/// The PM1 control register as the firmware of QEMU's q35 places it, and its "soft off".
-const PM1_CONTROL: u32 = 0x604;
+/// The PM1 control registers as the firmware of QEMU's q35 and that of Bochs place them, and their
+/// "soft off".
+const PM1_CONTROLS: [u32; 2] = [0x604, 0xb004];
 const SOFT_OFF: u32 = 1 << 13;
 
 /// Turns of a loop: a second or so of an emulated processor.
@@ -33,6 +36,7 @@ const TURNS: u32 = 50_000_000;
 pub(crate) struct Program {
     /// The assembler, for what is particular to one attack.
     pub(crate) code: CodeAssembler,
+    /// The name of the attack, or of the check, under way.
     name: &'static str,
     /// Code to be copied into place: where the copying refers to it, and its bytes.
     installed: Vec<(CodeLabel, Vec<u8>)>,
@@ -50,19 +54,39 @@ impl Program {
             name,
             installed: Vec::new(),
         };
+        // Eight bits a byte: firmware may have left the port as it is after reset.
+        program.output(COM2_FORMAT, 0b11)?;
         say(
             &mut program.code,
             &format!("bouncer-guest 1\nstart {name}\n"),
         )?;
         program.code.mov(dword_ptr(MARK), 0)?;
         attack(&mut program)?;
-        say(&mut program.code, &format!("pass {name}\ndone\n"))?;
+        let last = program.name;
+        say(&mut program.code, &format!("pass {last}\ndone\n"))?;
         power_off(&mut program.code)?;
         for (label, bytes) in &mut program.installed {
             program.code.set_label(label)?;
             program.code.db(bytes)?;
         }
         Ok(wrapped(&program.code.assemble(0)?))
+    }
+
+    /// Reports that what was under way has passed, and begins `name`.
+    pub(crate) fn next(&mut self, name: &'static str) -> Assembled {
+        say(
+            &mut self.code,
+            &format!("pass {}\nstart {name}\n", self.name),
+        )?;
+        self.name = name;
+        Ok(())
+    }
+
+    /// So many bytes of zeros behind the program, which it may write.
+    pub(crate) fn room(&mut self, bytes: usize) -> CodeLabel {
+        let label = self.code.create_label();
+        self.installed.push((label, vec![0; bytes]));
+        label
     }
 
     /// Stores `value` at `address`.
@@ -80,8 +104,17 @@ impl Program {
 
     /// Lets a second or so pass, during which Bouncer is entered now and then.
     pub(crate) fn wait(&mut self) -> Assembled {
+        self.turn(TURNS)
+    }
+
+    /// Lets a hundredth of that pass.
+    pub(crate) fn wait_briefly(&mut self) -> Assembled {
+        self.turn(TURNS / 100)
+    }
+
+    fn turn(&mut self, turns: u32) -> Assembled {
         let mut again = self.code.create_label();
-        self.code.mov(ecx, TURNS)?;
+        self.code.mov(ecx, turns)?;
         self.code.set_label(&mut again)?;
         self.code.dec(ecx)?;
         self.code.jne(again)
@@ -183,9 +216,11 @@ fn say(code: &mut CodeAssembler, text: &str) -> Assembled {
 
 fn power_off(code: &mut CodeAssembler) -> Assembled {
     let mut forever = code.create_label();
-    code.mov(dx, PM1_CONTROL)?;
-    code.mov(ax, SOFT_OFF)?;
-    code.out(dx, ax)?;
+    for control in PM1_CONTROLS {
+        code.mov(dx, control)?;
+        code.mov(ax, SOFT_OFF)?;
+        code.out(dx, ax)?;
+    }
     code.set_label(&mut forever)?;
     code.hlt()?;
     code.jmp(forever)

@@ -16,6 +16,8 @@ use qemu::{Ended, Outcome};
 const POLICY: &str = r#"
 version = 1
 default = "trusted"
+bounce-memory = "64KiB"
+viommu = false
 
 [[device]]
 name = "foe on the root bus"
@@ -50,6 +52,7 @@ const ATTACKS: &[&str] = &[
     "meddle-race",
     "meddle-init",
     "meddle-firmware",
+    "meddle-ports",
     "meddle-chipset",
 ];
 

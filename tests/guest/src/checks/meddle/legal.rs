@@ -3,6 +3,7 @@
 //! A device moved to a free place, a latency timer set, interrupts moved between processors while
 //! data flows, a driver unbound and bound, a device removed and found again.
 
+mod bytes;
 mod drivers;
 
 use super::edu::{self, Edu};
@@ -13,6 +14,7 @@ use super::roads::{Road, Roads};
 use super::stretch::Stretch;
 use crate::verdict::{Attempt, Figures, Shortfall, Verdict, ensure, failed};
 
+pub(in super::super) use bytes::bytes;
 pub(in super::super) use drivers::{affinity, rebind, rescan};
 
 /// Moves each educational device to a free place and back, with decoding switched off meanwhile

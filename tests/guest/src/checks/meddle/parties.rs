@@ -39,6 +39,8 @@ pub(super) mod register {
     pub(crate) const BRIDGE_CONTROL: u16 = 0x3e;
     /// Bridge control: reset of everything behind it.
     pub(crate) const BUS_RESET: u16 = 1 << 6;
+    /// A bridge's window for ports.
+    pub(crate) const PORT_WINDOW: u16 = 0x1c;
     /// A bridge's window for memory.
     pub(crate) const WINDOW: u16 = 0x20;
 }

@@ -16,6 +16,7 @@ const MEBIBYTE: u64 = 1 << 20;
 /// The system management bus controller of QEMU's q35, whose fifth register is of ports.
 const SMBUS: Function = Function::new(0, 0x1f, 3);
 const SMBUS_PORTS: u16 = 0x20;
+const SMBUS_COUNT: u32 = 0x40;
 
 /// Sets the memory window of the untrusted device's port over what is nobody's to pass.
 pub(in super::super) fn bridges(figures: &mut Figures) -> Verdict {
@@ -96,13 +97,18 @@ pub(in super::super) fn ports(figures: &mut Figures) -> Verdict {
     ensure!(home & 1 == 1, "{SMBUS} has no register of ports: {home:#x}");
     let command = roads.word(SMBUS, register::COMMAND);
     let mut covered = Vec::new();
-    let targets = [
+    let mut targets = vec![
         ("Bouncer's serial line", 0x3c0),
         ("configuration space", 0xcc0),
         ("power management", 0x600),
+        ("the firmware's configuration", 0x500),
         ("the keyboard controller", 0x40),
     ];
-    for (name, place) in targets {
+    if let Ok(drive) = parties::of_class(parties::AHCI) {
+        let taken = roads.dword(drive, SMBUS_PORTS) & !(SMBUS_COUNT - 1);
+        targets.push(("another device", taken));
+    }
+    for &(name, place) in &targets {
         // By the window alone: the other roads may lead nowhere meanwhile.
         roads.put(SMBUS, SMBUS_PORTS, place);
         roads.put_word(SMBUS, register::COMMAND, command | register::IO);
@@ -116,13 +122,41 @@ pub(in super::super) fn ports(figures: &mut Figures) -> Verdict {
         vitals.hold(name)?;
     }
     figures.tell("meddle.ports.attempts", targets.len());
-    if covered.is_empty() {
-        return Ok(());
-    }
-    Err(failed(format!(
+    ensure!(
+        covered.is_empty(),
         "{SMBUS} decodes the ports of {}",
         covered.join(", ")
-    )))
+    );
+    passed_ports(&roads, &truth)
+}
+
+/// Sets the ports that a bridge passes down over the first 4096, in which Bouncer's are.
+fn passed_ports(roads: &Roads, truth: &Truth) -> Verdict {
+    let foes = parties::foes(roads)?;
+    let Some(foe) = foes.into_iter().find(|foe| foe.bus != 0) else {
+        return Ok(());
+    };
+    let bridge = parties::bridge_of(roads, foe)?;
+    let home = roads.word(bridge, register::PORT_WINDOW);
+    let command = roads.word(bridge, register::COMMAND);
+    roads.put_word(bridge, register::COMMAND, command | register::IO);
+    roads.put_word(bridge, register::PORT_WINDOW, 0);
+    let seen = roads.word(bridge, register::PORT_WINDOW) & 0xf0f0;
+    let real = truth.config(roads, bridge, register::PORT_WINDOW);
+    roads.put_word(bridge, register::PORT_WINDOW, home);
+    roads.put_word(bridge, register::COMMAND, command);
+    ensure!(
+        seen == 0,
+        "{bridge}: a window of ports from 0 on reads back {seen:#06x}"
+    );
+    let real = real?.map_or(u32::MAX, |real| real & 0xf0f0);
+    // Base in bits 7:4, limit in bits 15:12.
+    let is_closed = real >> 4 & 0xf > real >> 12 & 0xf || real == u32::MAX;
+    ensure!(
+        is_closed,
+        "{bridge} passes the first 4096 ports: {real:#06x}"
+    );
+    Ok(())
 }
 
 fn decodes(roads: &Roads, truth: &Truth, place: u32) -> Result<bool, Shortfall> {

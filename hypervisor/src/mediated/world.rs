@@ -1,0 +1,335 @@
+//! What a mediator finds of the machine: one device's registers and pages, and the guest's memory.
+
+// UNSAFETY: reads and writes a device's registers and pages at physical addresses.
+#![expect(unsafe_code)]
+
+use core::cell::RefCell;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use bounce::{Arena, Pages};
+use mediator::{Lie, Notice, Reach, World};
+use memory::{ByteRange, Gpa, GuestMemory, Hole, Hpa, Iova, PAGE_SIZE};
+use pci::Address;
+use viommu::Translations;
+use vtd::domain::Access;
+
+use super::signal::Signals;
+use crate::console::say;
+use crate::copy;
+use crate::fabric::Remapping;
+use crate::limit::Once;
+use crate::machine::Machine;
+use crate::physical::{self, Physical};
+use crate::virtual_unit;
+
+/// What was told of devices: each sentence once.
+static TOLD: Once<(Address, Notice), 64> = Once::new();
+
+/// What Bouncer holds of one mediated device.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The requester id it had when it was bound.
+    pub(crate) at: Address,
+    pub(crate) arena: Arena,
+    /// Where it finds whole pages of the guest's, for the time of a request.
+    pub(crate) window: Option<ByteRange<Iova>>,
+    /// What is known of its addresses, where the guest sees a unit in front of it.
+    pub(crate) translations: Option<RefCell<Translations>>,
+    /// The domain it is in.
+    pub(crate) domain: u8,
+    /// Where its pages are.
+    pub(crate) memory: Hpa,
+    /// Where its registers are decoded now.
+    pub(crate) registers: Option<ByteRange<Hpa>>,
+    pub(crate) signals: Signals,
+    /// Interrupts that the guest may program.
+    pub(crate) vectors: u16,
+    /// Whether the guest is offered doorbells in memory.
+    pub(crate) has_shadow_doorbells: bool,
+    /// Parts of the register window that are the fabric's: from, and up to.
+    pub(crate) tables: [Option<(u32, u32)>; 2],
+    /// What it claimed that cannot be.
+    pub(crate) lie: Option<Lie>,
+    /// That has had its consequence.
+    pub(crate) is_cut_off: bool,
+}
+
+/// One device, in the hands of its mediator.
+pub(super) struct Hand<'a> {
+    pub(super) parts: &'a mut Parts,
+    pub(super) machine: &'static Machine,
+    /// The units, where the device's window needs them.
+    pub(super) remapping: Option<&'a mut Remapping>,
+}
+
+impl Hand<'_> {
+    /// Where the device's `range` is in memory.
+    fn place(&self, range: ByteRange<Iova>) -> u64 {
+        let offset = self.parts.arena.offset(range);
+        let offset = offset.expect("a mediator names the device's own pages");
+        self.parts.memory.raw() + offset
+    }
+
+    fn place_of(&self, at: Iova, len: usize) -> Option<u64> {
+        Some(self.place(ByteRange::new(at, len as u64)?))
+    }
+
+    /// What is known of the device's addresses, where they are translated.
+    fn translations(&self) -> Option<&RefCell<Translations>> {
+        let known = self.parts.translations.as_ref()?;
+        known.borrow().are_asked().then_some(known)
+    }
+
+    /// Finds in the guest's memory what the device calls `range`, and does something with each piece,
+    /// which begins so many bytes into the range. What the guest's tables refuse is told to the guest,
+    /// and nothing was done then.
+    fn each_piece(
+        &self,
+        range: ByteRange<Gpa>,
+        access: viommu::Access,
+        mut act: impl FnMut(ByteRange<Gpa>, u64),
+    ) -> Result<(), Hole> {
+        let Some(known) = self.translations() else {
+            return match self.machine.is_memory(range.identity()) {
+                true => {
+                    act(range, 0);
+                    Ok(())
+                }
+                false => Err(Hole(range)),
+            };
+        };
+        let mut known = known.borrow_mut();
+        let mut find = |piece: ByteRange<Gpa>| {
+            let at = Iova::new(piece.start().raw());
+            let found = known.translate(&Physical(self.machine), at, access);
+            let found = found.map_err(|refused| {
+                virtual_unit::refuse(known.source(), at, access, refused);
+            });
+            let found = found.ok().and_then(|at| ByteRange::new(at, piece.len()));
+            found.filter(|found| self.machine.is_memory(found.identity()))
+        };
+        let is_several = range.start().raw() / PAGE_SIZE != range.last().raw() / PAGE_SIZE;
+        if is_several && pieces(range).any(|piece| find(piece).is_none()) {
+            return Err(Hole(range));
+        }
+        for piece in pieces(range) {
+            let found = find(piece).ok_or(Hole(range))?;
+            act(found, piece.start().raw() - range.start().raw());
+        }
+        Ok(())
+    }
+
+    /// A whole page of the guest's memory.
+    fn guests(&self, page: Gpa) -> Option<Hpa> {
+        let range = ByteRange::new(page, PAGE_SIZE)?;
+        (range.is_page_aligned() && self.is_memory(range)).then_some(page.identity())
+    }
+
+    /// A page that is the device's anyway.
+    fn own(&self, page: Iova) -> Option<Hpa> {
+        let offset = self.parts.arena.offset(ByteRange::new(page, PAGE_SIZE)?)?;
+        self.parts.memory.checked_add(offset)
+    }
+
+    fn register(&self, offset: u32) -> Option<Hpa> {
+        let registers = self.parts.registers?;
+        let at = registers.start().checked_add(u64::from(offset))?;
+        let range = ByteRange::new(at, 4)?;
+        (registers.covers(&range) && offset.is_multiple_of(4)).then_some(at)
+    }
+}
+
+impl GuestMemory for Hand<'_> {
+    fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
+        let memory = Physical(self.machine);
+        let range = ByteRange::new(at, to.len() as u64).filter(|_| self.translations().is_some());
+        let Some(range) = range else {
+            return memory.read(at, to);
+        };
+        let mut whole = Ok(());
+        self.each_piece(range, viommu::Access::Read, |piece, into| {
+            let end = (into + piece.len()) as usize;
+            if let Some(to) = to.get_mut(into as usize..end) {
+                whole = whole.and(memory.read(piece.start(), to));
+            }
+        })?;
+        whole
+    }
+
+    fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
+        let memory = Physical(self.machine);
+        let range = ByteRange::new(at, from.len() as u64).filter(|_| self.translations().is_some());
+        let Some(range) = range else {
+            return memory.write(at, from);
+        };
+        let mut whole = Ok(());
+        self.each_piece(range, viommu::Access::Write, |piece, into| {
+            let end = (into + piece.len()) as usize;
+            if let Some(from) = from.get(into as usize..end) {
+                whole = whole.and(memory.write(piece.start(), from));
+            }
+        })?;
+        whole
+    }
+}
+
+impl Pages for Hand<'_> {
+    fn is_memory(&self, range: ByteRange<Gpa>) -> bool {
+        let Some(known) = self.translations() else {
+            return self.machine.is_memory(range.identity());
+        };
+        let mut known = known.borrow_mut();
+        // Who asks is about to let the device write: what is not there for any access is told as that.
+        pieces(range).all(|piece| {
+            let (memory, at) = (Physical(self.machine), Iova::new(piece.start().raw()));
+            let found = known
+                .translate(&memory, at, viommu::Access::Read)
+                .or_else(|_| known.translate(&memory, at, viommu::Access::Write));
+            let found = found.map_err(|refused| {
+                virtual_unit::refuse(known.source(), at, viommu::Access::Write, refused);
+            });
+            let found = found.ok().and_then(|at| ByteRange::new(at, piece.len()));
+            found.is_some_and(|found| self.machine.is_memory(found.identity()))
+        })
+    }
+
+    fn copy_in(&mut self, from: ByteRange<Gpa>, to: Iova) -> Result<(), Hole> {
+        let to = self.place_of(to, from.len() as usize);
+        self.each_piece(from, viommu::Access::Read, |piece, into| {
+            if let Some(to) = to {
+                // SAFETY: the guest's RAM and the device's pages, which are no Rust objects and, as
+                // Bouncer's own memory is not the guest's, do not overlap.
+                unsafe { copy::copy(piece.start().raw(), to + into, piece.len()) };
+            }
+        })
+    }
+
+    fn copy_out(&mut self, from: Iova, to: ByteRange<Gpa>) -> Result<(), Hole> {
+        let from = self.place_of(from, to.len() as usize);
+        self.each_piece(to, viommu::Access::Write, |piece, into| {
+            if let Some(from) = from {
+                // SAFETY: as for `copy_in`.
+                unsafe { copy::copy(from + into, piece.start().raw(), piece.len()) };
+            }
+        })
+    }
+
+    fn load(&self, at: Iova, to: &mut [u8]) {
+        if let Some(from) = self.place_of(at, to.len()) {
+            // SAFETY: the device's pages are mapped memory and no Rust object; `to` is ours.
+            unsafe { copy::copy(from, to.as_mut_ptr() as u64, to.len() as u64) };
+        }
+    }
+
+    fn load_u32(&self, at: Iova) -> u32 {
+        assert!(at.raw().is_multiple_of(4), "an aligned double word");
+        let Some(from) = self.place_of(at, 4) else {
+            return 0;
+        };
+        // SAFETY: mapped memory, aligned, that only the device writes, and Bouncer atomically.
+        unsafe { AtomicU32::from_ptr(from as *mut u32) }.load(Ordering::Acquire)
+    }
+
+    fn store(&mut self, at: Iova, from: &[u8]) {
+        if let Some(to) = self.place_of(at, from.len()) {
+            // SAFETY: as for `load`.
+            unsafe { copy::copy(from.as_ptr() as u64, to, from.len() as u64) };
+        }
+    }
+
+    fn scrub(&mut self, at: ByteRange<Iova>) {
+        // SAFETY: as for `load`.
+        unsafe { copy::clear(self.place(at), at.len()) };
+    }
+}
+
+impl World for Hand<'_> {
+    fn load_register(&self, offset: u32) -> u32 {
+        let Some(at) = self.register(offset) else {
+            return u32::MAX;
+        };
+        let mut value = [0; 4];
+        // SAFETY: a register of the device, which decodes there: the mediation of configuration space
+        // lets nothing of Bouncer's or memory lie under it.
+        unsafe { physical::read_device(at, &mut value) };
+        u32::from_le_bytes(value)
+    }
+
+    fn store_register(&mut self, offset: u32, value: u32) {
+        if let Some(at) = self.register(offset) {
+            // x86 keeps the order of stores, also to device memory (SDM vol. 3A, 9.2.2): what was
+            // stored to the device's pages is there before.
+            // SAFETY: as for `load_register`; what the device does of it meets its own pages alone.
+            unsafe { physical::write_device(at, &value.to_le_bytes()) };
+        }
+    }
+
+    fn window(&self) -> u32 {
+        let registers = self.parts.registers.map_or(0, |range| range.len());
+        u32::try_from(registers).unwrap_or(u32::MAX)
+    }
+
+    fn vectors(&self) -> u32 {
+        u32::from(self.parts.vectors).min(Signals::MOST)
+    }
+
+    fn maps(&self) -> bool {
+        self.translations().is_none()
+    }
+
+    fn is_announced(&self) -> bool {
+        self.parts.signals.are_any()
+    }
+
+    fn map(&mut self, at: Iova, page: Reach) -> bool {
+        let (access, from) = match page {
+            Reach::ReadGuest(page) => (Access::Read, self.guests(page)),
+            Reach::WriteGuest(page) => (Access::Write, self.guests(page)),
+            Reach::ReadOwn(page) => (Access::Read, self.own(page)),
+            Reach::WriteOwn(page) => (Access::Write, self.own(page)),
+        };
+        let range = ByteRange::new(at, PAGE_SIZE);
+        let range = range.filter(|range| self.parts.window.is_some_and(|all| all.covers(range)));
+        let (Some(range), Some(from), Some(remapping)) = (range, from, self.remapping.as_mut())
+        else {
+            return false;
+        };
+        remapping
+            .lend(self.parts.domain, range, from, access)
+            .is_ok()
+    }
+
+    fn unmap(&mut self, range: ByteRange<Iova>) {
+        let range =
+            Some(range).filter(|range| self.parts.window.is_some_and(|all| all.covers(range)));
+        if let (Some(range), Some(remapping)) = (range, self.remapping.as_mut()) {
+            remapping.revoke(self.parts.domain, range);
+        }
+    }
+
+    fn raise(&mut self, vector: u16) -> bool {
+        self.parts.signals.raise(vector)
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let at = self.parts.at;
+        if TOLD.is_new((at, notice)) {
+            say!("device {at}: {notice}");
+            say!("@notice bdf={at} text=\"{notice}\"");
+        }
+    }
+
+    fn cut_off(&mut self, lie: Lie) {
+        self.parts.lie.get_or_insert(lie);
+    }
+}
+
+/// The parts of `range` in each page.
+fn pieces(range: ByteRange<Gpa>) -> impl Iterator<Item = ByteRange<Gpa>> {
+    let (first, last) = (range.start().raw(), range.last().raw());
+    (first / PAGE_SIZE..=last / PAGE_SIZE).filter_map(move |page| {
+        let start = (page * PAGE_SIZE).max(first);
+        let last = (page * PAGE_SIZE + (PAGE_SIZE - 1)).min(last);
+        ByteRange::inclusive(Gpa::new(start), Gpa::new(last))
+    })
+}

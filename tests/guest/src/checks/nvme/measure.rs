@@ -1,0 +1,176 @@
+//! Measured load: what a request of each kind takes, and how often the guest leaves for Bouncer meanwhile.
+//!
+//! The command line names the loads: `bouncer.load=read:4096:32:4000,…`, each a direction, a block size in bytes, a
+//! depth and a number of requests. What is told of each begins with `load.read.4096.32.`.
+
+use super::drive::Drive;
+use super::idleness;
+use super::interrupts;
+use super::program::{self, FIO};
+use crate::bouncer::{self, Counter};
+use crate::cmdline;
+use crate::cpus;
+use crate::verdict::{Figures, Shortfall, Verdict, ensure, failed};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The part of the drive that is used.
+const SPAN: &str = "48M";
+/// Requests that warm each load up before it is counted.
+const WARMING: u64 = 100;
+
+pub(in super::super) fn run(figures: &mut Figures) -> Verdict {
+    let cmdline = cmdline::read();
+    let drive = Drive::asked_for()?;
+    // A function behind a port that firmware calls external is one that the kernel distrusts.
+    let removable = std::fs::read_to_string(drive.function()?.join("removable"));
+    figures.tell(
+        "load.drive",
+        removable.as_deref().unwrap_or("internal").trim(),
+    );
+    let loads = cmdline.value("bouncer.load").unwrap_or_default();
+    for text in loads.split(',').filter(|text| !text.is_empty()) {
+        let load = Load::parse(text)
+            .ok_or_else(|| failed(format!("{text:?} is no direction:block:depth:requests")))?;
+        let warming = load.play(&drive, WARMING)?;
+        let (before, raised) = (bouncer::exit_counters(), interrupts::of_drives()?);
+        let counted = load.play(&drive, load.requests)?;
+        let (after, raised_by) = (bouncer::exit_counters(), interrupts::of_drives()?);
+        // What fio's start and end take is in both.
+        let work = counted.busy.saturating_sub(warming.busy);
+        let mut tell = |key: &str, value: u64| figures.tell(&load.key(key), value);
+        tell("requests", load.requests);
+        tell("ms", counted.milliseconds);
+        tell("busy-requests", load.requests.saturating_sub(WARMING));
+        tell("busy-ns", work.as_nanos() as u64);
+        tell("interrupts", raised_by.saturating_sub(raised));
+        for counter in &after {
+            let exits = counter.count.saturating_sub(earlier(&before, counter));
+            tell(&format!("counts.{}", counter.reason), exits);
+        }
+    }
+    Ok(())
+}
+
+/// One load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Load {
+    direction: String,
+    block: u64,
+    depth: u64,
+    requests: u64,
+}
+
+impl Load {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(':');
+        let direction = words.next()?.to_owned();
+        if direction != "read" && direction != "write" {
+            return None;
+        }
+        let mut number = || words.next()?.parse().ok().filter(|number| *number > 0);
+        let load = Self {
+            direction,
+            block: number()?,
+            depth: number()?,
+            requests: number()?,
+        };
+        words.next().is_none().then_some(load)
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!(
+            "load.{}.{}.{}.{key}",
+            self.direction, self.block, self.depth
+        )
+    }
+
+    /// Makes `requests` requests.
+    fn play(&self, drive: &Drive, requests: u64) -> Result<Played, Shortfall> {
+        let arguments = [
+            format!("--filename={}", drive.path().display()),
+            "--name=load".into(),
+            "--thread".into(),
+            "--ioengine=libaio".into(),
+            "--direct=1".into(),
+            "--norandommap".into(),
+            "--randrepeat=1".into(),
+            "--output-format=terse".into(),
+            "--terse-version=3".into(),
+            // More data than the requests can move: their number ends the job.
+            "--io_size=1T".into(),
+            format!("--size={SPAN}"),
+            format!("--rw=rand{}", self.direction),
+            format!("--bs={}", self.block),
+            format!("--iodepth={}", self.depth),
+            format!("--number_ios={requests}"),
+        ];
+        let (began, idle) = (Instant::now(), idleness::so_far()?);
+        let output = program::run(FIO, &arguments, PATIENCE)?;
+        let (took, idle) = (began.elapsed(), idleness::so_far()?.saturating_sub(idle));
+        let milliseconds = runtime(&output, &self.direction).ok_or_else(|| {
+            let start: String = output.chars().take(200).collect();
+            failed(format!("fio's output has no run time: {start:?}"))
+        })?;
+        ensure!(milliseconds > 0, "{requests} requests took no time");
+        Ok(Played {
+            milliseconds,
+            busy: (took * cpus::online()?.len() as u32).saturating_sub(idle),
+        })
+    }
+}
+
+/// What it took to make requests.
+struct Played {
+    /// Of the guest's time, by fio, from the first request to the last.
+    milliseconds: u64,
+    /// The work of all processors together, from the start of fio to its end.
+    busy: Duration,
+}
+
+/// The run time in fio's terse output, version 3: field 9 for reads, 50 for writes, counted from one.
+fn runtime(output: &str, direction: &str) -> Option<u64> {
+    let line = output.lines().find(|line| line.starts_with("3;"))?;
+    let index = if direction == "read" { 8 } else { 49 };
+    line.split(';').nth(index)?.parse().ok()
+}
+
+fn earlier(before: &[Counter], of: &Counter) -> u64 {
+    let earlier = before.iter().find(|counter| counter.reason == of.reason);
+    earlier.map_or(0, |counter| counter.count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_is_four_words_and_nothing_else() {
+        let load = Load {
+            direction: "read".into(),
+            block: 4096,
+            depth: 32,
+            requests: 4000,
+        };
+        assert_eq!(Load::parse("read:4096:32:4000"), Some(load));
+        for wrong in [
+            "",
+            "read",
+            "trim:4096:1:1",
+            "read:0:1:1",
+            "read:1:1:1:1",
+            "write:a:1:1",
+        ] {
+            assert_eq!(Load::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_run_time_is_read_for_each_direction() {
+        let fields: Vec<String> = (1..=130).map(|field| field.to_string()).collect();
+        let output = format!("3;{}", fields[1..].join(";"));
+        assert_eq!(runtime(&output, "read"), Some(9));
+        assert_eq!(runtime(&output, "write"), Some(50));
+        assert_eq!(runtime("fio: no such file", "read"), None);
+    }
+}

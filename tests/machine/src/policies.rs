@@ -1,0 +1,15 @@
+//! Policies that several tests give Bouncer.
+
+/// The first drive is untrusted, by [`DRIVE_RULE`]; all else, a second drive among it, is the guest's.
+pub const UNTRUSTED_DRIVE: &str = r#"
+version = 1
+default = "trusted"
+
+[[device]]
+name = "drive"
+match = { path = "0000:00:10.0/00.0" }
+trust = "untrusted"
+pool = "16MiB"
+"#;
+/// The rule that decides the drive.
+pub const DRIVE_RULE: &str = "drive";

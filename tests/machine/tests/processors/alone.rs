@@ -1,0 +1,360 @@
+//! What one processor does for its guest: CPUID, registers, ports, memory that is trapped or hidden,
+//! NMIs, single steps, control registers, and instructions that are not offered.
+
+use iced_x86::code_asm::*;
+
+use crate::exceptions::{self, Came, demand_exception, send_nmi};
+use crate::program::{Assembled, Program};
+
+pub(crate) const CHECKS: &[&str] = &[
+    "cpuid",
+    "registers",
+    "ports",
+    "trapped-memory",
+    "hidden-memory",
+    "nmi",
+    "single-step",
+    "control-registers",
+    "not-offered",
+    "extended-state",
+];
+
+const INVALID_OPCODE: u32 = 6;
+const GENERAL_PROTECTION: u32 = 13;
+const APIC_PRIORITY: u32 = 0xfee0_0080;
+const IO_APIC: u32 = 0xfec0_0000;
+/// Line status of the third serial port, which is Bouncer's.
+const COM3_STATUS: u32 = 0x3ed;
+const IA32_PAT: u32 = 0x277;
+const IA32_FEATURE_CONTROL: u32 = 0x3a;
+const IA32_VMX_BASIC: u32 = 0x480;
+const IA32_EFER: u32 = 0xc000_0080;
+
+pub(crate) fn guest(guest: &mut Program) -> Assembled {
+    let came = exceptions::take(guest)?;
+    cpuid(guest)?;
+    guest.next("registers")?;
+    registers(guest, came)?;
+    guest.next("ports")?;
+    ports(guest)?;
+    guest.next("trapped-memory")?;
+    trapped_memory(guest)?;
+    guest.next("hidden-memory")?;
+    hidden_memory(guest, came)?;
+    guest.next("nmi")?;
+    nmi(guest, came)?;
+    guest.next("single-step")?;
+    single_step(guest, came)?;
+    guest.next("control-registers")?;
+    control_registers(guest)?;
+    guest.next("not-offered")?;
+    not_offered(guest, came)?;
+    guest.next("extended-state")?;
+    extended_state(guest, came)
+}
+
+fn cpuid(guest: &mut Program) -> Assembled {
+    guest.code.mov(eax, 1)?;
+    guest.code.cpuid()?;
+    // Neither VMX nor SMX, and a hypervisor: ECX bits 5, 6, 31.
+    guest.code.and(ecx, 0x8000_0060_u32 as i32)?;
+    guest.code.cmp(ecx, 0x8000_0000_u32 as i32)?;
+    guest.demand_equal("leaf 1 shows virtualization or no hypervisor")?;
+    guest.code.mov(eax, 0x4000_0000)?;
+    guest.code.cpuid()?;
+    guest.code.cmp(ebx, i32::from_le_bytes(*b"Boun"))?;
+    guest.demand_equal("leaf 4000_0000h does not name Bouncer")
+}
+
+fn registers(guest: &mut Program, came: Came) -> Assembled {
+    demand_exception(
+        guest,
+        came,
+        GENERAL_PROTECTION,
+        "a VMX capability register can be read",
+        |code| {
+            code.mov(ecx, IA32_VMX_BASIC)?;
+            code.rdmsr()
+        },
+    )?;
+    // Where the register exists, it allows nothing; it may also fault.
+    let mut after = guest.code.create_label();
+    guest.code.xor(eax, eax)?;
+    guest.code.lea(r15, ptr(after))?;
+    guest.code.mov(ecx, IA32_FEATURE_CONTROL)?;
+    guest.code.rdmsr()?;
+    guest.code.set_label(&mut after)?;
+    guest.code.test(eax, 6)?;
+    guest.demand_equal("the feature control allows VMX")?;
+
+    guest.code.mov(ecx, IA32_EFER)?;
+    guest.code.rdmsr()?;
+    guest.code.and(eax, 0x1500)?;
+    guest.code.cmp(eax, 0x500)?;
+    guest.demand_equal("EFER does not show long mode without SVME")?;
+    // The bit for system calls is the guest's to set, by an exit.
+    guest.code.mov(ecx, IA32_EFER)?;
+    guest.code.rdmsr()?;
+    guest.code.or(eax, 1)?;
+    guest.code.wrmsr()?;
+    guest.code.rdmsr()?;
+    guest.code.and(eax, 0x501)?;
+    guest.code.cmp(eax, 0x501)?;
+    guest.demand_equal("EFER does not keep what was written")?;
+    demand_exception(
+        guest,
+        came,
+        GENERAL_PROTECTION,
+        "EFER takes reserved bits",
+        |code| {
+            code.mov(ecx, IA32_EFER)?;
+            code.mov(eax, 0x1502)?;
+            code.xor(edx, edx)?;
+            code.wrmsr()
+        },
+    )?;
+    // The PAT is the guest's, without an exit.
+    let code = &mut guest.code;
+    code.mov(ecx, IA32_PAT)?;
+    code.rdmsr()?;
+    code.mov(esi, eax)?;
+    code.mov(edi, edx)?;
+    code.mov(edx, 0x0407_0506)?;
+    code.wrmsr()?;
+    code.mov(eax, 0x4000_0000)?;
+    code.cpuid()?;
+    code.mov(ecx, IA32_PAT)?;
+    code.rdmsr()?;
+    code.mov(ebx, edx)?;
+    code.mov(eax, esi)?;
+    code.mov(edx, edi)?;
+    code.wrmsr()?;
+    code.cmp(ebx, 0x0407_0506)?;
+    guest.demand_equal("the PAT does not survive an exit")
+}
+
+fn ports(guest: &mut Program) -> Assembled {
+    let code = &mut guest.code;
+    code.mov(eax, 0x1234_5678)?;
+    code.mov(edx, COM3_STATUS)?;
+    code.in_(al, dx)?;
+    code.cmp(eax, 0x1234_56ff)?;
+    guest
+        .demand_equal("a byte of Bouncer's port is not all ones, or the rest of EAX has changed")?;
+    let code = &mut guest.code;
+    code.mov(edx, COM3_STATUS - 1)?;
+    code.in_(eax, dx)?;
+    code.cmp(eax, -1)?;
+    guest.demand_equal("a word of Bouncer's port is not all ones")?;
+    let code = &mut guest.code;
+    code.mov(edx, COM3_STATUS - 5)?;
+    code.mov(al, 0x21)?;
+    code.out(dx, al)?;
+    code.nop()
+}
+
+fn trapped_memory(guest: &mut Program) -> Assembled {
+    // The local APIC's task priority: stores are emulated, loads are not.
+    for (value, how) in [(0x20_u32, "MOV"), (0x30, "OR"), (0x10, "STOS")] {
+        let code = &mut guest.code;
+        code.mov(ebx, APIC_PRIORITY)?;
+        match how {
+            "MOV" => code.mov(dword_ptr(rbx), value)?,
+            "OR" => code.or(dword_ptr(rbx), value)?,
+            _ => {
+                code.mov(edi, APIC_PRIORITY)?;
+                code.mov(eax, value)?;
+                code.cld()?;
+                code.stosd()?;
+            }
+        }
+        code.mov(eax, dword_ptr(rbx))?;
+        code.cmp(eax, value)?;
+        guest.demand_equal(&format!("the local APIC does not keep a store by {how}"))?;
+    }
+    guest.store(APIC_PRIORITY, 0)?;
+    // The I/O APIC's register select.
+    for register in [0x10_u32, 0x1] {
+        guest.store(IO_APIC, register)?;
+        guest.code.mov(eax, dword_ptr(rbx))?;
+        guest.code.and(eax, 0xff)?;
+        guest.code.cmp(eax, register)?;
+        guest.demand_equal("the I/O APIC does not keep a store")?;
+    }
+    Ok(())
+}
+
+fn hidden_memory(guest: &mut Program, came: Came) -> Assembled {
+    let code = &mut guest.code;
+    code.mov(eax, 0x4000_0002)?;
+    code.cpuid()?;
+    code.mov(edi, eax)?;
+    code.lea(rsi, ptr(rdi + rcx - 8))?;
+    for place in [rdi, rsi] {
+        let code = &mut guest.code;
+        code.mov(rax, qword_ptr(place))?;
+        code.cmp(rax, -1)?;
+        guest.demand_equal("Bouncer's memory does not read as ones")?;
+        let code = &mut guest.code;
+        code.mov(qword_ptr(place), 0x1234)?;
+        code.mov(rax, qword_ptr(place))?;
+        code.cmp(rax, -1)?;
+        guest.demand_equal("a store to Bouncer's memory can be read back")?;
+    }
+    demand_exception(
+        guest,
+        came,
+        INVALID_OPCODE,
+        "Bouncer's memory can be executed",
+        |code| code.jmp(rdi),
+    )
+}
+
+/// One NMI, and another sent from within its handler: both come, and not at once.
+fn nmi(guest: &mut Program, came: Came) -> Assembled {
+    send_nmi(&mut guest.code)?;
+    guest.wait_briefly()?;
+    guest.code.cmp(dword_ptr(came.nmis), 2)?;
+    guest.demand_equal("two NMIs were sent and another number came")?;
+    guest.code.cmp(dword_ptr(came.nested), 0)?;
+    guest.demand_equal("an NMI came within the handler of another")
+}
+
+/// A step over an instruction that is carried out by Bouncer ends behind it, as any.
+fn single_step(guest: &mut Program, came: Came) -> Assembled {
+    for is_memory in [false, true] {
+        let code = &mut guest.code;
+        let mut after = code.create_label();
+        code.mov(dword_ptr(came.vector), 0)?;
+        code.mov(ebx, APIC_PRIORITY)?;
+        code.xor(eax, eax)?;
+        code.pushfq()?;
+        code.or(dword_ptr(rsp), 0x100)?;
+        code.popfq()?;
+        if is_memory {
+            code.mov(dword_ptr(rbx), eax)?;
+        } else {
+            code.cpuid()?;
+        }
+        code.set_label(&mut after)?;
+        code.nop()?;
+        code.nop()?;
+        code.lea(rax, ptr(after))?;
+        code.cmp(dword_ptr(came.vector), 1)?;
+        guest.demand_equal("no debug exception came of a single step")?;
+        guest.code.cmp(rax, qword_ptr(came.stepped_to))?;
+        guest.demand_equal("a single step did not end behind the instruction")?;
+    }
+    Ok(())
+}
+
+/// CR4's bits of extensions that CPUID does not show, and the instruction that turns one on.
+pub(crate) fn reserved_bits(guest: &mut Program) -> Assembled {
+    let came = exceptions::take(guest)?;
+    for bit in [13, 14] {
+        demand_exception(
+            guest,
+            came,
+            GENERAL_PROTECTION,
+            "CR4 takes VMXE or SMXE",
+            |code| {
+                code.mov(rax, cr4)?;
+                code.or(rax, 1 << bit)?;
+                code.mov(cr4, rax)
+            },
+        )?;
+    }
+    demand_exception(
+        guest,
+        came,
+        INVALID_OPCODE,
+        "VMXON does not fault",
+        |code| {
+            code.lea(rax, ptr(rsp - 64))?;
+            code.vmxon(qword_ptr(rax))
+        },
+    )
+}
+
+fn control_registers(guest: &mut Program) -> Assembled {
+    guest.code.mov(rax, cr4)?;
+    guest.code.test(eax, 1 << 13 | 1 << 14)?;
+    guest.demand_equal("CR4 shows VMXE or SMXE")?;
+    // Numeric errors: a bit that VMX operation fixes, and the guest may clear all the same.
+    for value in [0, 1 << 5] {
+        let code = &mut guest.code;
+        code.mov(rax, cr0)?;
+        code.and(eax, !(1 << 5))?;
+        code.or(eax, value)?;
+        code.mov(cr0, rax)?;
+        code.mov(rbx, cr0)?;
+        code.cmp(rax, rbx)?;
+        guest.demand_equal("CR0.NE is not as it was set")?;
+    }
+    Ok(())
+}
+
+fn not_offered(guest: &mut Program, came: Came) -> Assembled {
+    type Attempt = fn(&mut CodeAssembler) -> Assembled;
+    let attempts: [(&str, Attempt); 6] = [
+        ("VMCALL", |code| code.vmcall()),
+        ("VMMCALL", |code| code.vmmcall()),
+        ("VMXOFF", |code| code.vmxoff()),
+        ("VMLAUNCH", |code| code.vmlaunch()),
+        // An address that is no page's would be a fault of its own.
+        ("VMRUN", |code| {
+            code.xor(eax, eax)?;
+            code.vmrun()
+        }),
+        ("STGI", |code| code.stgi()),
+    ];
+    for (instruction, attempt) in attempts {
+        let why = format!("{instruction} does not fault");
+        demand_exception(guest, came, INVALID_OPCODE, &why, attempt)?;
+    }
+    // INVD does not lose what was written before.
+    let code = &mut guest.code;
+    code.mov(dword_ptr(rsp - 8), 0x600d)?;
+    code.invd()?;
+    code.cmp(dword_ptr(rsp - 8), 0x600d)?;
+    guest.demand_equal("INVD has lost a store")
+}
+
+fn extended_state(guest: &mut Program, came: Came) -> Assembled {
+    let mut without = guest.code.create_label();
+    let code = &mut guest.code;
+    code.mov(eax, 1)?;
+    code.cpuid()?;
+    code.bt(ecx, 26)?;
+    code.jae(without)?;
+    code.mov(rax, cr4)?;
+    code.or(eax, 1 << 18)?;
+    code.mov(cr4, rax)?;
+    code.mov(eax, 1)?;
+    code.cpuid()?;
+    code.and(ecx, 1 << 27)?;
+    code.cmp(ecx, 1 << 27)?;
+    guest.demand_equal("CPUID does not reflect CR4.OSXSAVE")?;
+    let code = &mut guest.code;
+    code.xor(ecx, ecx)?;
+    code.mov(eax, 3)?;
+    code.xor(edx, edx)?;
+    code.xsetbv()?;
+    code.xor(eax, eax)?;
+    code.xgetbv()?;
+    code.cmp(eax, 3)?;
+    guest.demand_equal("XCR0 does not keep what was written")?;
+    demand_exception(
+        guest,
+        came,
+        GENERAL_PROTECTION,
+        "XCR0 takes a state without x87",
+        |code| {
+            code.xor(ecx, ecx)?;
+            code.xor(eax, eax)?;
+            code.xsetbv()
+        },
+    )?;
+    guest.code.set_label(&mut without)?;
+    guest.code.nop()
+}

@@ -1,0 +1,176 @@
+//! The remapping unit that the guest sees: a stock kernel drives it, in each of its modes, while an untrusted drive
+//! works behind it.
+
+use std::time::Duration;
+
+use machine::Scene;
+use machine::judge::{figure, held, reason_of_failure};
+use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
+use qemu::Outcome;
+
+/// MiB of the drive, and less work than the checks do unless told.
+const DRIVE: u64 = 256;
+const SMALL: &str = "bouncer.files=48 bouncer.fio=8";
+const CHECKS: &[&str] = &["iommu-groups", "nvme-files", "nvme-fio"];
+/// A multiple of the minute that it takes on an idle host.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A drive under verified load in a kernel that is told `words`.
+fn load(name: &str, words: &str) -> Outcome {
+    let scene = Scene::bouncer(name)
+        .policy(UNTRUSTED_DRIVE)
+        .patience(PATIENCE)
+        .drive(DRIVE)
+        .processors(2)
+        .modules(&["ext4"])
+        .tools()
+        .append(SMALL)
+        .append(words)
+        .checks(CHECKS);
+    let session = scene.begin_mediated(DRIVE_RULE);
+    let outcome = scene.end(session);
+    held(name, &outcome, CHECKS);
+    complains_of_nothing(&outcome);
+    outcome
+}
+
+/// The kernel says nothing of the unit but what it has of it.
+fn complains_of_nothing(outcome: &Outcome) {
+    let is_complaint = |text: &str| {
+        let is_of_unit = text.contains("DMAR") || text.contains("iommu");
+        let words = [
+            "[DMA",
+            "fault reason",
+            "Fault",
+            "fail",
+            "Fail",
+            "error",
+            "timed out",
+            "Invalid",
+            "BUG",
+        ];
+        is_of_unit && words.iter().any(|word| text.contains(word))
+    };
+    let mut lines = outcome.console.iter().map(|line| &line.text);
+    let complaint = lines.find(|text| is_complaint(text));
+    assert_eq!(complaint, None, "{outcome}");
+}
+
+/// What the kernel says on its console.
+fn says(outcome: &Outcome, words: &str) -> bool {
+    outcome.console.iter().any(|line| line.text.contains(words))
+}
+
+/// The number behind `key=` in Bouncer's last line about the unit.
+fn counted(outcome: &Outcome, key: &str) -> f64 {
+    let mut lines = outcome.bouncer.iter().rev();
+    let line = lines.find(|line| line.text.starts_with("@viommu reads="));
+    let fact = line.and_then(|line| {
+        let mut words = line.text.split_whitespace();
+        words.find_map(|word| word.strip_prefix(&format!("{key}=")))
+    });
+    let number = fact.and_then(|fact| fact.parse().ok());
+    number.unwrap_or_else(|| panic!("Bouncer counted no {key}\n{outcome}"))
+}
+
+fn groups(outcome: &Outcome) -> (f64, f64) {
+    let drives = figure(outcome, "groups.drives");
+    (drives, figure(outcome, "groups.others"))
+}
+
+#[test]
+fn a_drive_works_behind_a_strict_kernels_tables() {
+    let name = "a_drive_works_behind_a_strict_kernels_tables";
+    let outcome = load(name, "intel_iommu=on iommu.strict=1");
+    assert_eq!(groups(&outcome), (1.0, 0.0), "{outcome}");
+    assert!(
+        says(&outcome, "DMAR-IR: Enabled IRQ remapping"),
+        "{outcome}"
+    );
+    // Of what is mapped nobody hears: there is at most one write for what is unmapped.
+    let (writes, forgotten) = (counted(&outcome, "writes"), counted(&outcome, "forgotten"));
+    assert!(forgotten > 1e3 && writes < 1.05 * forgotten, "{outcome}");
+    assert!(counted(&outcome, "refused") == 0.0, "{outcome}");
+}
+
+#[test]
+fn a_drive_works_behind_a_lazy_kernels_tables() {
+    let name = "a_drive_works_behind_a_lazy_kernels_tables";
+    let outcome = load(name, "intel_iommu=on iommu.strict=0");
+    assert_eq!(groups(&outcome), (1.0, 0.0), "{outcome}");
+    // Many pages are forgotten at once.
+    assert!(counted(&outcome, "writes") < 3e3, "{outcome}");
+    assert!(counted(&outcome, "refused") == 0.0, "{outcome}");
+}
+
+#[test]
+fn a_drive_works_where_the_kernel_passes_addresses_through() {
+    let name = "a_drive_works_where_the_kernel_passes_addresses_through";
+    let outcome = load(name, "intel_iommu=on iommu=pt");
+    assert_eq!(groups(&outcome), (1.0, 0.0), "{outcome}");
+    assert!(counted(&outcome, "refused") == 0.0, "{outcome}");
+}
+
+/// The educational device has a mediator, and nobody in the kernel maps anything for it.
+const EDUCATIONAL: &str = r#"
+version = 1
+default = "trusted"
+
+[[device]]
+name = "edu"
+match = { path = "0000:00:03.0" }
+trust = "untrusted"
+pool = "64KiB"
+mediator = "edu"
+"#;
+
+fn untranslated(name: &str, words: &str) -> Outcome {
+    let edu = "edu,addr=0x3,dma_mask=0xffffffffffffffff";
+    let scene = Scene::bouncer(name).policy(EDUCATIONAL).append(words);
+    let scene = scene.arguments(&["-device", edu]);
+    let scene = scene.checks(&["meddle-untranslated", "hash"]);
+    let session = scene.begin_mediated("edu");
+    scene.end(session)
+}
+
+#[test]
+fn what_the_kernel_has_not_mapped_is_refused_and_told_as_hardware_tells_it() {
+    let name = "what_the_kernel_has_not_mapped_is_refused_and_told_as_hardware_tells_it";
+    let outcome = untranslated(name, "intel_iommu=on");
+    held(name, &outcome, &["meddle-untranslated", "hash"]);
+    for (kind, key, reason) in [
+        ("Read", "untranslated.read", "fault reason 0x06"),
+        ("Write", "untranslated.written", "fault reason 0x05"),
+    ] {
+        let at = outcome
+            .report
+            .guest
+            .data
+            .get(key)
+            .expect("the check told it");
+        let is_told = |text: &str| {
+            text.contains(&format!("[DMA {kind}"))
+                && text.contains("[00:03.0]")
+                && text.contains(&format!("fault addr {at} "))
+                && text.contains(reason)
+        };
+        let is_told = outcome.console.iter().any(|line| is_told(&line.text));
+        assert!(is_told, "no {kind} at {at} for {reason}\n{outcome}");
+    }
+}
+
+#[test]
+fn without_translation_the_same_device_is_told_physical_addresses() {
+    let name = "without_translation_the_same_device_is_told_physical_addresses";
+    let outcome = untranslated(name, "intel_iommu=off");
+    let reason = reason_of_failure(&outcome, "meddle-untranslated");
+    assert!(reason.contains("has written the page"), "{reason}");
+}
+
+#[test]
+fn a_drive_works_where_the_kernel_leaves_the_unit_alone() {
+    let name = "a_drive_works_where_the_kernel_leaves_the_unit_alone";
+    let outcome = load(name, "intel_iommu=off intremap=off");
+    assert_eq!(groups(&outcome), (0.0, 0.0), "{outcome}");
+    assert!(!says(&outcome, "DMAR-IR: Enabled"), "{outcome}");
+}

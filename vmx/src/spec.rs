@@ -1,0 +1,5 @@
+//! The hardware's own words.
+
+pub mod control;
+pub mod exit;
+pub mod field;
