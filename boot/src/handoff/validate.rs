@@ -598,7 +598,8 @@ mod tests {
 
     #[test]
     fn a_state_that_no_processor_is_in_is_refused_by_register() {
-        let wrong: [(Register, fn(&mut GuestStart)); 17] = [
+        type Change = fn(&mut GuestStart);
+        let wrong: [(Register, Change); 17] = [
             (Register::Cr0, |guest| guest.cr0 &= !(1 << 31)),
             (Register::Cr0, |guest| guest.cr0 |= 1 << 32),
             (Register::Cr0, |guest| guest.cr0 |= 1 << 29),
