@@ -66,7 +66,7 @@ pub(crate) struct Machine {
     pub(crate) io_apics: IoApics,
     /// What the keyboard controller waits for.
     pub(crate) keyboard: TicketMutex<Keyboard>,
-    /// Bits of a physical address, asked of the processor once: under another hypervisor CPUID is dear.
+    /// Bits of a physical address that name memory, asked of the processor once: under another hypervisor CPUID is dear.
     pub(crate) physical_width: u32,
     /// Every processor's area, in the order of their numbers.
     pub(crate) areas: Vec<&'static Area, MAX_PROCESSORS>,

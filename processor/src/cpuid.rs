@@ -54,6 +54,8 @@ pub struct Leaf {
 pub struct Context {
     /// The guest's CR4, two bits of which CPUID reflects.
     pub cr4: u64,
+    /// Bits of a physical address that name memory ([`crate::physical`]).
+    pub physical_width: u32,
     /// Bouncer's own memory, which the guest may know of and cannot reach.
     pub own: ByteRange<Gpa>,
     /// Who remaps interrupts.
@@ -110,6 +112,12 @@ pub fn answer(
         0x8000_0001 => {
             let mut answer = real(leaf, subleaf);
             answer.ecx &= !(SVM | SKINIT);
+            answer
+        }
+        // EAX[7:0]: bits of a physical address.
+        0x8000_0008 => {
+            let mut answer = real(leaf, subleaf);
+            answer.eax = answer.eax & !0xff | (answer.eax & 0xff).min(context.physical_width);
             answer
         }
         // APM vol. 3, E.4.9 (SVM features) and E.4.17 (memory encryption): not offered.
@@ -193,6 +201,7 @@ mod tests {
     fn context(cr4: u64) -> Context {
         Context {
             cr4,
+            physical_width: 40,
             own: ByteRange::new(Gpa::new(0x1_7fe0_0000), 0x20_0000).unwrap(),
             remapping: Remapping::Guest,
         }
@@ -243,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn a_physical_address_has_the_bits_that_name_memory() {
+        let real = |leaf, _| Leaf {
+            eax: if leaf == 0x8000_0008 { 0x3034 } else { 0 },
+            ..Leaf::default()
+        };
+        let told = answer(0x8000_0008, 0, &context(0), real, |_| 0, |_| None);
+        assert_eq!(told.eax, 0x3028);
+    }
+
+    #[test]
     fn osxsave_and_ospke_reflect_the_guests_cr4_and_not_ours() {
         assert_eq!(ask(1, 0).ecx & OSXSAVE, 0);
         assert_ne!(ask(1, CR4_OSXSAVE).ecx & OSXSAVE, 0);
@@ -261,7 +280,7 @@ mod tests {
             ecx: 3,
             edx: 4,
         };
-        for leaf in [0, 2, 4, 0xd, 0x15, 0x8000_0000, 0x8000_0008, 0x8000_001e] {
+        for leaf in [0, 2, 4, 0xd, 0x15, 0x8000_0000, 0x8000_001e] {
             assert_eq!(
                 answer(leaf, 5, &context(0), real, |_| 0, |_| None),
                 real(leaf, 5)
