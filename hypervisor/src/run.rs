@@ -108,7 +108,8 @@ impl<B: Backend> Runner<B> {
             }
             Exit::ExtendedControl => xsetbv::answer(self),
             Exit::Shutdown => end::triple_fault(self),
-            Exit::Failed { code, detail } => end::entry_failed(self, code, detail),
+            Exit::Refused { code, detail } => end::entry_refused(self, code, detail),
+            Exit::Failed { code, detail } => end::unknown_exit(self, code, detail),
         }
     }
 
