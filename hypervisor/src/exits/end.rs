@@ -85,6 +85,17 @@ pub(crate) fn guest_reset(machine: &Machine) -> ! {
     reset(machine)
 }
 
+/// The local APIC, which the guest took out of x2APIC mode, does not come back, as on some emulators: no
+/// processor could be called any more.
+pub(crate) fn apic_lost<B: Backend>(runner: &Runner<B>) -> ! {
+    say!(
+        "processor {}: its local APIC stays off after the guest turned x2APIC mode off; the machine is \
+         reset",
+        runner.area.index()
+    );
+    guest_reset(runner.machine)
+}
+
 /// The processor did not enter the guest: nobody knows how to go on. What the guest's registers held, and
 /// the epitaph.
 pub(crate) fn entry_refused<B: Backend>(runner: &mut Runner<B>, code: u64, detail: [u64; 2]) -> ! {

@@ -18,6 +18,7 @@ use ept::{Depth, Ept};
 use instruction::spec::Rights;
 use memory::Hpa;
 use paging::PageSize;
+use processor::msr::xss;
 use vmx::spec::control::{PENDING_STEP, interruptibility, primary};
 use vmx::spec::field::{Field, Segment};
 use vmx::{Controls, Fixed, Flushes, Nested, NmiChance};
@@ -315,7 +316,8 @@ impl Processor {
         }
         if controls.secondary & vmx::spec::control::secondary::XSAVES != 0 {
             // SAFETY: as above.
-            unsafe { set(Field::XSS_EXITING, 0) };
+            // The register holds nothing else (`processor::msr::xss`), so that there is no such exit.
+            unsafe { set(Field::XSS_EXITING, !xss::OFFERED) };
         }
     }
 
