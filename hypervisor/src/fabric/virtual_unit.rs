@@ -150,6 +150,7 @@ impl Fabric {
         };
         let translations = unit.map(|unit| Translations::new(at.bdf, unit.mode()));
         if let Some(device) = binding.slot().lock().as_mut() {
+            device.parts.at = at;
             device.parts.translations = translations.map(RefCell::new);
         }
     }
