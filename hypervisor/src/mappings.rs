@@ -60,8 +60,8 @@ pub(crate) fn largest_page() -> PageSize {
 }
 
 /// Builds Bouncer's own tables: all physical addresses one to one, readable and writable and never
-/// executable, devices uncached, but for the image, whose parts get what they need and no more, and for the pages
-/// below the stacks, which are not there.
+/// executable, what is not memory uncached; but for the image, whose parts get what they need and no
+/// more, and for the pages below the stacks, which are not there.
 pub(crate) fn own(
     handoff: &Handoff,
     areas: &[&'static Area],
