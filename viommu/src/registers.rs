@@ -13,10 +13,10 @@ use vtd::spec::registers::{
     Ccmd, Gcmd, Gsts, Ics, Iotlb, Iqa, Iqercd, Irta, QueueIndex, Rtaddr, offset, ttm,
 };
 
-use crate::capability::{IOTLB_AT, RECORDS_AT, Width, capabilities, extended, version};
+use crate::capability::{IOTLB_AT, Limits, RECORDS_AT, Width, capabilities, extended, version};
 use crate::event::{Event, Message, Part};
 use crate::fault::{Faults, News, RECORDS, is_read};
-use crate::interrupt::{Entries, Remapping, Request, handle_of};
+use crate::interrupt::{Blocked, Entries, Remapping, Request, handle_of};
 use crate::queue::{self, Asked, Error, Queue, Work};
 use crate::translate::{Access, Mode, Refused};
 
@@ -32,6 +32,8 @@ const TABLE: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
 #[derive(Clone, Debug)]
 pub struct Unit {
     width: Width,
+    /// Where tables are carried over: what they can hold.
+    carried: Option<Limits>,
     status: Gsts,
     root: Rtaddr,
     /// The root table that was set.
@@ -80,6 +82,7 @@ impl Unit {
     pub fn new(width: Width) -> Self {
         Self {
             width,
+            carried: None,
             status: Gsts(0),
             root: Rtaddr(0),
             tables: Gpa::new(0),
@@ -102,6 +105,20 @@ impl Unit {
             given: None,
             messages: [None; 2],
         }
+    }
+
+    /// One that was just reset, whose tables are carried over into others with these limits (caching
+    /// mode).
+    pub fn carried(width: Width, limits: Limits) -> Self {
+        Self {
+            carried: Some(limits),
+            ..Self::new(width)
+        }
+    }
+
+    /// Where tables are carried over: what they can hold.
+    pub fn limits(&self) -> Option<Limits> {
+        self.carried
     }
 
     /// Answers a read of `to.len()` bytes at `offset` of the registers.
@@ -199,25 +216,27 @@ impl Unit {
         }
     }
 
-    /// Records that `source` was refused the interrupt `index`.
-    pub fn refuse_interrupt(&mut self, source: Bdf, index: u16, reason: Reason) {
-        let info = u64::from(index) << 48;
-        let news = self.faults.record(source, info, false, reason);
-        self.announce(news);
+    /// Records that `source` was refused an interrupt.
+    pub fn refuse_interrupt(&mut self, source: Bdf, blocked: Blocked) {
+        if !blocked.is_quiet {
+            let info = u64::from(blocked.index) << 48;
+            let news = self.faults.record(source, info, false, blocked.reason);
+            self.announce(news);
+        }
     }
 
     /// What the guest's table makes of an interrupt of `source`. `None` if it is to be taken as it
     /// stands, in compatibility format.
     ///
     /// # Errors
-    /// The reason for which it is blocked.
+    /// [`Blocked`] as a unit would block it.
     pub fn route(
         &self,
         memory: &impl GuestMemory,
         source: Bdf,
         request: Request,
         is_level: bool,
-    ) -> Result<Option<Route>, Reason> {
+    ) -> Result<Option<Route>, Blocked> {
         if !self.status.ires() {
             return Ok(None);
         }
@@ -227,7 +246,11 @@ impl Unit {
             return if is_let {
                 Ok(None)
             } else {
-                Err(Reason::COMPATIBILITY_BLOCKED)
+                Err(Blocked {
+                    index: 0,
+                    reason: Reason::COMPATIBILITY_BLOCKED,
+                    is_quiet: false,
+                })
             };
         };
         self.remapping
@@ -238,8 +261,8 @@ impl Unit {
     fn load(&self, at: u32) -> u32 {
         let half = |value: u64| (value >> (8 * (at & 4))) as u32;
         match at & !7 {
-            offset::CAP => return half(capabilities().0),
-            offset::ECAP => return half(extended(self.width).0),
+            offset::CAP => return half(capabilities(self.carried).0),
+            offset::ECAP => return half(extended(self.width, self.carried).0),
             offset::RTADDR => return half(self.root.0),
             offset::CCMD => return half(self.contexts.0),
             offset::IQH => return half(u64::from(self.queue.head) << 4),

@@ -332,6 +332,7 @@ pub(crate) fn take_over(
         map: needs.map,
         pools: needs.pools,
         spare: Vec::new(),
+        shadows: Vec::new(),
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.
@@ -345,7 +346,7 @@ pub(crate) fn take_over(
     let mut held = shared.lock();
     held.begin(candidates, own, &needs.io_apics)?;
     if let Some((segment, registers)) = first {
-        held.show_unit(segment, registers.identity(), is_wide, needs.handoff);
+        held.show_units(segment, registers.identity(), is_wide, needs.handoff);
     }
     drop(held);
     Ok(shared)
