@@ -174,3 +174,26 @@ fn a_drive_works_where_the_kernel_leaves_the_unit_alone() {
     assert_eq!(groups(&outcome), (0.0, 0.0), "{outcome}");
     assert!(!says(&outcome, "DMAR-IR: Enabled"), "{outcome}");
 }
+
+#[test]
+fn interrupts_wander_while_a_drive_works() {
+    let name = "interrupts_wander_while_a_drive_works";
+    let scene = Scene::bouncer(name)
+        .policy(UNTRUSTED_DRIVE)
+        .patience(PATIENCE)
+        .drive(DRIVE)
+        .processors(2)
+        .append("intel_iommu=on")
+        .checks(&["nvme-affinity"]);
+    let session = scene.begin_mediated(DRIVE_RULE);
+    let outcome = scene.end(session);
+    held(name, &outcome, &["nvme-affinity"]);
+    complains_of_nothing(&outcome);
+    assert!(
+        says(&outcome, "DMAR-IR: Enabled IRQ remapping"),
+        "{outcome}"
+    );
+    // Each move is an entry that is read again.
+    let moved = figure(&outcome, "affinity.moved-of-drive");
+    assert!(counted(&outcome, "interrupts") >= moved, "{outcome}");
+}
