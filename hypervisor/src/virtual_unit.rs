@@ -1,7 +1,7 @@
 //! The remapping units that the guest sees: where their registers are, and what is done for them.
 //!
 //! The first is in front of devices whose addresses are translated here. What the guest has mapped for devices
-//! behind the second is carried over into the real tables. Whoever writes a register holds the fabric's lock until everything asked for is done: every mediated
+//! behind the second is carried over into the real tables. The third remaps the interrupts of all others. Whoever writes a register holds the fabric's lock until everything asked for is done: every mediated
 //! device is taken in turn, so that what it had under way is over, and every real unit has forgotten what is not
 //! lent any more, before the guest reads that it is. The unit's own lock is the last one taken.
 
@@ -11,7 +11,7 @@ use memory::{ByteRange, Gpa, Iova};
 use pci::{Address, Bdf};
 use spin::Once;
 use spin::mutex::TicketMutex;
-use viommu::{Access, Blocked, Limits, Message, Mode, Refused, Request, Unit, Width, Work};
+use viommu::{Access, Blocked, Limits, Message, Mode, Refused, Request, Unit, Work};
 use vtd::remap::{Objection, Route};
 
 use crate::console::say;
@@ -28,7 +28,7 @@ const BUDGET: u32 = 256;
 /// Entries of the guest's tables that are read in one exit.
 const ENTRIES: u32 = 4096;
 
-static UNITS: [Once<Shared>; 2] = [const { Once::new() }; 2];
+static UNITS: [Once<Shared>; 3] = [const { Once::new() }; 3];
 static TABLE: Once<&'static [u8]> = Once::new();
 
 /// The unit, and what does not change of it.
@@ -57,17 +57,16 @@ struct Counts {
     refused: AtomicU64,
 }
 
-/// The guest sees a unit from now on, whose registers are the page at `registers`; with `limits` one whose tables
-/// are carried over.
-pub(crate) fn show(registers: ByteRange<Gpa>, segment: u16, width: Width, limits: Option<Limits>) {
-    UNITS[usize::from(limits.is_some())].call_once(|| Shared {
+/// The guest sees this unit from now on, whose registers are the page at `registers`.
+pub(crate) fn show(registers: ByteRange<Gpa>, segment: u16, unit: Unit) {
+    let Some(place) = UNITS.iter().find(|place| !place.is_completed()) else {
+        return;
+    };
+    place.call_once(|| Shared {
         registers,
         segment,
-        limits,
-        unit: TicketMutex::new(match limits {
-            Some(limits) => Unit::carried(width, limits),
-            None => Unit::new(width),
-        }),
+        limits: unit.limits(),
+        unit: TicketMutex::new(unit),
         is_waiting: AtomicBool::new(false),
         counts: Counts {
             reads: AtomicU64::new(0),

@@ -28,6 +28,17 @@ pub enum Width {
     Wide,
 }
 
+/// What a unit does with the guest's tables of pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// They are walked for each access.
+    Walks,
+    /// They are carried over into others.
+    Carries(Limits),
+    /// Nothing: only interrupts are remapped.
+    Leaves,
+}
+
 /// What the tables can hold that the guest's are carried over into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -47,7 +58,7 @@ impl Limits {
     }
 
     /// Those of a unit that walks the guest's tables itself.
-    pub(crate) const NONE: Self = Self {
+    const NONE: Self = Self {
         bits: ADDRESS_BITS,
         largest: PageSize::GiB1,
     };
@@ -72,14 +83,22 @@ pub(crate) fn version() -> Ver {
 
 /// Caching mode where tables are carried over: what becomes present needs an invalidation, too. No write buffer,
 /// no protected memory, no fault log, no posted interrupts.
-pub(crate) fn capabilities(carried: Option<Limits>) -> Cap {
-    let limits = carried.unwrap_or(Limits::NONE);
+/// Without tables of pages there is no width of addresses.
+pub(crate) fn capabilities(kind: Kind) -> Cap {
+    let limits = match kind {
+        Kind::Carries(limits) => limits,
+        Kind::Walks | Kind::Leaves => Limits::NONE,
+    };
     let mut cap = Cap(0);
     // 16 bits of domain number.
     cap.set_nd(6);
-    cap.set_cm(carried.is_some());
+    cap.set_cm(matches!(kind, Kind::Carries(_)));
     // Three and four levels.
-    cap.set_sagaw(if limits.have_tables(48) { 0b110 } else { 0b010 });
+    cap.set_sagaw(match kind {
+        Kind::Leaves => 0,
+        _ if limits.have_tables(48) => 0b110,
+        _ => 0b010,
+    });
     cap.set_mgaw(limits.bits - 1);
     cap.set_fro(RECORDS_AT);
     cap.set_nfr(RECORDS as u8 - 1);
@@ -97,13 +116,13 @@ pub(crate) fn capabilities(carried: Option<Limits>) -> Cap {
 
 /// No device TLBs, no snoop control, no scalable mode. Tables are read through the processor's caches. What is
 /// carried over is lent by tables: there addresses do not pass through.
-pub(crate) fn extended(width: Width, carried: Option<Limits>) -> Ecap {
+pub(crate) fn extended(width: Width, kind: Kind) -> Ecap {
     let mut ecap = Ecap(0);
     ecap.set_c(true);
     ecap.set_qi(true);
     ecap.set_ir(true);
     ecap.set_eim(width == Width::Wide);
-    ecap.set_pt(carried.is_none());
+    ecap.set_pt(kind == Kind::Walks);
     ecap.set_iro(IOTLB_AT);
     ecap.set_mhmv(LARGEST_INDEX_MASK);
     ecap

@@ -13,7 +13,9 @@ use vtd::spec::registers::{
     Ccmd, Gcmd, Gsts, Ics, Iotlb, Iqa, Iqercd, Irta, QueueIndex, Rtaddr, offset, ttm,
 };
 
-use crate::capability::{IOTLB_AT, Limits, RECORDS_AT, Width, capabilities, extended, version};
+use crate::capability::{
+    IOTLB_AT, Kind, Limits, RECORDS_AT, Width, capabilities, extended, version,
+};
 use crate::event::{Event, Message, Part};
 use crate::fault::{Faults, News, RECORDS, is_read};
 use crate::interrupt::{Blocked, Entries, Remapping, Request, handle_of};
@@ -32,8 +34,7 @@ const TABLE: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
 #[derive(Clone, Debug)]
 pub struct Unit {
     width: Width,
-    /// Where tables are carried over: what they can hold.
-    carried: Option<Limits>,
+    kind: Kind,
     status: Gsts,
     root: Rtaddr,
     /// The root table that was set.
@@ -82,7 +83,7 @@ impl Unit {
     pub fn new(width: Width) -> Self {
         Self {
             width,
-            carried: None,
+            kind: Kind::Walks,
             status: Gsts(0),
             root: Rtaddr(0),
             tables: Gpa::new(0),
@@ -111,14 +112,25 @@ impl Unit {
     /// mode).
     pub fn carried(width: Width, limits: Limits) -> Self {
         Self {
-            carried: Some(limits),
+            kind: Kind::Carries(limits),
             ..Self::new(width)
         }
     }
 
-    /// Where tables are carried over: what they can hold.
+    /// One that was just reset, which remaps interrupts and nothing else.
+    pub fn for_interrupts(width: Width) -> Self {
+        Self {
+            kind: Kind::Leaves,
+            ..Self::new(width)
+        }
+    }
+
+    /// Where tables are carried over: what those can hold.
     pub fn limits(&self) -> Option<Limits> {
-        self.carried
+        match self.kind {
+            Kind::Carries(limits) => Some(limits),
+            Kind::Walks | Kind::Leaves => None,
+        }
     }
 
     /// Answers a read of `to.len()` bytes at `offset` of the registers.
@@ -261,8 +273,8 @@ impl Unit {
     fn load(&self, at: u32) -> u32 {
         let half = |value: u64| (value >> (8 * (at & 4))) as u32;
         match at & !7 {
-            offset::CAP => return half(capabilities(self.carried).0),
-            offset::ECAP => return half(extended(self.width, self.carried).0),
+            offset::CAP => return half(capabilities(self.kind).0),
+            offset::ECAP => return half(extended(self.width, self.kind).0),
             offset::RTADDR => return half(self.root.0),
             offset::CCMD => return half(self.contexts.0),
             offset::IQH => return half(u64::from(self.queue.head) << 4),
@@ -370,7 +382,7 @@ impl Unit {
                 self.taken = Some(Command::SetRoot);
             }
         } else if changed.te() {
-            if !wanted.te() || self.status.rtps() {
+            if !wanted.te() || self.status.rtps() && self.kind != Kind::Leaves {
                 self.taken = Some(Command::Translate(wanted.te()));
             }
         } else if changed.sirtp() {

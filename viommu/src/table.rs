@@ -4,13 +4,15 @@
 //! refusal.
 
 use vtd::spec::dmar::{
-    FLAGS, HEADER, HOST_ADDRESS_WIDTH, SCOPE_HEADER, SIGNATURE, flags, scope, structure,
+    FLAGS, HEADER, HOST_ADDRESS_WIDTH, INCLUDE_PCI_ALL, SCOPE_HEADER, SIGNATURE, flags, scope,
+    structure,
 };
 
 /// Bytes of a unit's structure before its scopes (section 8.3).
 const UNIT: usize = 16;
-/// Where a unit's structure has its length.
+/// Where a unit's structure has its length and its flags.
 const UNIT_LENGTH: usize = 2;
+const UNIT_FLAGS: usize = 4;
 /// Where a table has its length and its checksum (ACPI 6.5, 5.2.6).
 const LENGTH: usize = 4;
 const CHECKSUM: usize = 9;
@@ -65,9 +67,19 @@ impl<'a> Table<'a> {
 
     /// Another unit of `segment`, with registers at `registers`, that governs nobody yet.
     pub fn unit(&mut self, segment: u16, registers: u64) -> Result<(), Full> {
+        self.push_unit(0, segment, registers)
+    }
+
+    /// The last unit: it governs whoever no other one does.
+    pub fn unit_for_others(&mut self, segment: u16, registers: u64) -> Result<(), Full> {
+        self.push_unit(INCLUDE_PCI_ALL, segment, registers)
+    }
+
+    fn push_unit(&mut self, flags: u8, segment: u16, registers: u64) -> Result<(), Full> {
         self.end_unit();
         self.unit = self.len;
         let mut unit = [0; UNIT];
+        unit[UNIT_FLAGS] = flags;
         unit[..2].copy_from_slice(&structure::DRHD.to_le_bytes());
         unit[6..8].copy_from_slice(&segment.to_le_bytes());
         unit[8..].copy_from_slice(&registers.to_le_bytes());

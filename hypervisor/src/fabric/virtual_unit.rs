@@ -10,7 +10,7 @@ use memory::{ByteRange, Gpa, PAGE_SIZE};
 use pci::topology::Layout;
 use pci::{Address, FunctionId};
 use policy::Treatment;
-use viommu::{Entries, Full, Governed, Table, Translations, Width};
+use viommu::{Entries, Full, Governed, Table, Translations, Unit, Width};
 use vtd::dmar::{Dmar, ScopeKind};
 
 use super::Fabric;
@@ -20,12 +20,14 @@ use crate::firmware;
 use crate::mediated::Translated;
 use crate::virtual_unit::{self, Shared};
 
-/// The registers of the two units.
+/// The registers of the units.
 struct Pages {
     /// In front of mediated devices and those that reach nothing.
     first: ByteRange<Gpa>,
     /// In front of those that reach what the guest maps for them.
     second: ByteRange<Gpa>,
+    /// For all others, whose interrupts alone are remapped: Linux wants a unit in front of each.
+    third: ByteRange<Gpa>,
 }
 
 /// Devices and ports that the table names, for each of the units.
@@ -60,14 +62,21 @@ impl Fabric {
         let room = firmware::room_for_tables(handoff);
         let frame = self.remapping.frames.take_run(PAGE_SIZE);
         // The guest never reaches Bouncer's memory: it is stopped there as at the other's registers.
-        let own = self.remapping.frames.take_run(PAGE_SIZE);
-        let own = own.map(|own| ByteRange::new(own.identity(), PAGE_SIZE));
-        let (Some(first), Some(room), Ok(frame), Ok(Some(second))) = (page, room, frame, own)
+        let mut own = || {
+            let own = self.remapping.frames.take_run(PAGE_SIZE);
+            ByteRange::new(own.ok()?.identity(), PAGE_SIZE)
+        };
+        let (Some(first), Some(room), Ok(frame), Some(second), Some(third)) =
+            (page, room, frame, own(), own())
         else {
             say!("virtual unit none: there is no room for its table");
             return;
         };
-        let pages = Pages { first, second };
+        let pages = Pages {
+            first,
+            second,
+            third,
+        };
         // SAFETY: the page was just taken, zeroed, and is nobody else's, ever.
         let bytes =
             unsafe { core::slice::from_raw_parts_mut(frame.raw() as *mut u8, room.len() as usize) };
@@ -83,13 +92,14 @@ impl Fabric {
         }
         let width = if is_wide { Width::Wide } else { Width::Narrow };
         virtual_unit::tell(table);
-        virtual_unit::show(first, segment, width, None);
+        virtual_unit::show(first, segment, Unit::new(width));
         announce(first, named.first);
         if named.second != 0 {
-            let limits = self.remapping.limits();
-            virtual_unit::show(second, segment, width, Some(limits));
+            let unit = Unit::carried(width, self.remapping.limits());
+            virtual_unit::show(second, segment, unit);
             announce(second, named.second);
         }
+        virtual_unit::show(third, segment, Unit::for_interrupts(width));
         let topology = self.mediation.topology();
         let found = topology.functions().map(|(id, _)| id);
         let found: heapless::Vec<FunctionId, { super::MAX_FUNCTIONS }> = found.collect();
@@ -134,6 +144,7 @@ impl Fabric {
                 self.name_those_behind(Front::Second, segment, &mut table)
             })
             .transpose()?;
+        table.unit_for_others(segment, pages.third.start().raw())?;
         let named = Named {
             first,
             second: second.unwrap_or(0),

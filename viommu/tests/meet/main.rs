@@ -5,3 +5,4 @@ mod driver;
 mod hostile;
 mod orders;
 mod stage;
+mod told;

@@ -169,6 +169,11 @@ impl Board {
         Self::with(Unit::carried(Width::Wide, limits()))
     }
 
+    /// One that remaps interrupts alone.
+    pub(crate) fn for_interrupts() -> Self {
+        Self::with(Unit::for_interrupts(Width::Wide))
+    }
+
     fn with(unit: Unit) -> Self {
         let shadow = Shadow::new(DEVICE, limits(), Mode::Physical);
         Self {
