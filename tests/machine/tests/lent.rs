@@ -26,12 +26,11 @@ pool = "64KiB"
     )
 }
 
+const EDU: [&str; 2] = ["-device", "edu,addr=0x3,dma_mask=0xffffffffffffffff"];
+
 fn scene(name: &str, gets: &str, words: &str) -> Scene {
-    let edu = "edu,addr=0x3,dma_mask=0xffffffffffffffff";
-    Scene::bouncer(name)
-        .policy(policy(gets))
-        .append(words)
-        .arguments(&["-device", edu])
+    let scene = Scene::bouncer(name).policy(policy(gets));
+    scene.append(words).arguments(&EDU)
 }
 
 /// Bouncer says that the device has this protection.
@@ -72,6 +71,14 @@ fn lent(name: &str, gets: &str) -> Outcome {
     let outcome = scene.play();
     reaches_what_is_mapped(&outcome, name);
     outcome
+}
+
+#[test]
+fn without_bouncer_hardware_refuses_the_same() {
+    let name = "without_bouncer_hardware_refuses_the_same";
+    let scene = Scene::native(name).append("intel_iommu=on").arguments(&EDU);
+    let outcome = scene.modules(MODULES).checks(&[CHECK, "hash"]).play();
+    reaches_what_is_mapped(&outcome, name);
 }
 
 #[test]
