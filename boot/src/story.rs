@@ -122,7 +122,7 @@ fn what_a_loader_hands_over_is_believed() {
 fn the_hand_over_tells_what_the_boot_loader_told() {
     let (handoff, _) = sample();
     assert_eq!(handoff.serial_port, 0x3e8);
-    assert_eq!(handoff.own.base, 0x7fa0_0000);
+    assert_eq!(handoff.own.base, 0x7f80_0000);
     assert_eq!(handoff.policy.len, 0x100);
     assert_eq!(handoff.trampoline, 0x9_e000);
     assert_eq!(handoff.told_segments().len(), 3);

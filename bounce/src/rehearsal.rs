@@ -84,6 +84,19 @@ pub fn most<A: memory::Address>(ranges: impl Iterator<Item = ByteRange<A>>) -> u
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault(pub ByteRange<Iova>);
 
+/// What is behind a page of a device's window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Behind {
+    /// A page of the guest's that it reads.
+    GuestRead(Gpa),
+    /// A page of the guest's that it writes.
+    GuestWritten(Gpa),
+    /// A page of its own that it reads.
+    OwnRead(Iova),
+    /// A page of its own that it writes.
+    OwnWritten(Iova),
+}
+
 /// Somebody who acts between two accesses.
 type Meddler = Box<dyn FnMut(&Sides)>;
 
@@ -92,6 +105,7 @@ pub struct Sides {
     arena: Arena,
     guest: SparseMemory,
     own: RefCell<Vec<u8>>,
+    window: RefCell<BTreeMap<Iova, Behind>>,
     touches: RefCell<Vec<Touch>>,
     is_guest_restless: Cell<bool>,
     is_device_restless: Cell<bool>,
@@ -114,6 +128,7 @@ impl Sides {
             arena,
             guest,
             own: RefCell::new(vec![0; arena.bytes() as usize]),
+            window: RefCell::default(),
             touches: RefCell::default(),
             is_guest_restless: Cell::new(false),
             is_device_restless: Cell::new(false),
@@ -156,29 +171,75 @@ impl Sides {
         self.touches.take()
     }
 
-    /// The device reads the bytes at `at`, if the tables let it.
+    /// The device finds `behind` at the page `at`, which is not one of its own.
+    ///
+    /// # Panics
+    /// If it finds something there already.
+    pub fn map(&self, at: Iova, behind: Behind) {
+        let before = self.window.borrow_mut().insert(at, behind);
+        assert_eq!(before, None, "the page at {at} is mapped already");
+    }
+
+    /// It finds nothing at the pages of `range` any more.
+    pub fn unmap(&self, range: ByteRange<Iova>) {
+        self.window
+            .borrow_mut()
+            .retain(|at, _| !range.contains(*at));
+    }
+
+    /// What it finds where.
+    pub fn mapped(&self) -> Vec<(Iova, Behind)> {
+        let window = self.window.borrow();
+        window.iter().map(|(at, behind)| (*at, *behind)).collect()
+    }
+
+    /// The device reads the bytes at `at`, if the tables let it; through a window, within a page.
     pub fn device_reads(&self, at: Iova, to: &mut [u8]) -> Result<(), Fault> {
         let Some(range) = ByteRange::new(at, to.len() as u64) else {
             return Ok(());
         };
-        if !self.arena.readable().covers(&range) {
-            return Err(Fault(range));
+        if self.arena.readable().covers(&range) {
+            to.copy_from_slice(&self.own.borrow()[self.place(range)]);
+            return Ok(());
         }
-        to.copy_from_slice(&self.own.borrow()[self.place(range)]);
-        Ok(())
+        match self.behind(range)? {
+            Behind::OwnRead(page) => self.device_reads(within(page, at), to),
+            Behind::GuestRead(page) => {
+                let read = self.guest.read(within(page, at), to);
+                read.map_err(|_| Fault(range))
+            }
+            Behind::OwnWritten(_) | Behind::GuestWritten(_) => Err(Fault(range)),
+        }
     }
 
-    /// The device writes `from` to `at`, if the tables let it.
+    /// The device writes `from` to `at`, if the tables let it; through a window, within a page.
     pub fn device_writes(&self, at: Iova, from: &[u8]) -> Result<(), Fault> {
         let Some(range) = ByteRange::new(at, from.len() as u64) else {
             return Ok(());
         };
-        if !self.arena.writable().covers(&range) {
-            return Err(Fault(range));
+        if self.arena.writable().covers(&range) {
+            let place = self.place(range);
+            self.own.borrow_mut()[place].copy_from_slice(from);
+            return Ok(());
         }
-        let place = self.place(range);
-        self.own.borrow_mut()[place].copy_from_slice(from);
-        Ok(())
+        match self.behind(range)? {
+            Behind::OwnWritten(page) => self.device_writes(within(page, at), from),
+            Behind::GuestWritten(page) => {
+                let written = self.guest.write(within(page, at), from);
+                written.map_err(|_| Fault(range))
+            }
+            Behind::OwnRead(_) | Behind::GuestRead(_) => Err(Fault(range)),
+        }
+    }
+
+    /// What is behind `range`, which is within a page of the window.
+    fn behind(&self, range: ByteRange<Iova>) -> Result<Behind, Fault> {
+        let page = ByteRange::new(range.start(), 1).map(|first| first.whole_pages());
+        let page = page
+            .filter(|page| page.covers(&range))
+            .ok_or(Fault(range))?;
+        let behind = self.window.borrow().get(&page.start()).copied();
+        behind.ok_or(Fault(range))
     }
 
     /// A copy of the device's pages in `range`, by whomever they can be read.
@@ -243,6 +304,11 @@ impl Sides {
         let place = self.place(range);
         self.own.borrow_mut()[place].copy_from_slice(from);
     }
+}
+
+/// The byte of `page` that is where `at` is in its own.
+fn within<A: memory::Address>(page: A, at: Iova) -> A {
+    A::new(page.raw() + at.page_offset())
 }
 
 /// The range of a slice, if it has bytes.

@@ -89,6 +89,10 @@ fn paging_of(state: &State<'_>, physical_width: u32) -> Paging {
     }
 }
 
+/// How often an access looks for whom it is meant while another processor switches decoding on and off;
+/// after that it is lost, as an access to what decodes nothing.
+const ROADS: u32 = 3;
+
 /// Where an operand lies.
 enum Place {
     Memory,
@@ -177,10 +181,7 @@ impl Emulated<'_> {
             Place::Nothing => to.fill(0xff),
             // SAFETY: the nested tables let the guest read the page itself.
             Place::IoApic { .. } => unsafe { physical::read_device(range.start().identity(), to) },
-            Place::Device if self.is_read_by_mediator(range, to) => {}
-            Place::Device if self.is_read_by_fabric(range, to) => {}
-            // SAFETY: mapped, neither Bouncer's nor watched: the guest could make this access itself.
-            Place::Device => unsafe { physical::read_device(range.start().identity(), to) },
+            Place::Device => self.read_device(range, to),
         }
         Ok(())
     }
@@ -193,32 +194,46 @@ impl Emulated<'_> {
             Place::Hidden => hidden::report(self.area, range, Access::Write, *self.state.rip),
             Place::Nothing => {}
             Place::IoApic { page, offset } => io_apic::write_for_guest(page, offset, from),
-            Place::Device if self.is_written_by_mediator(range, from) => {}
-            Place::Device if self.is_written_by_fabric(range, from) => {}
-            // SAFETY: as for reads.
-            Place::Device => unsafe { physical::write_device(range.start().identity(), from) },
+            Place::Device => self.write_device(range, from),
         }
         Ok(())
     }
 
-    fn is_read_by_mediator(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
-        let slot = mediated::at(range);
-        slot.is_some_and(|slot| slot.read(self.machine, range, to))
+    fn read_device(&self, range: ByteRange<Gpa>, to: &mut [u8]) {
+        for _ in 0..ROADS {
+            if mediated::at(range).is_some_and(|slot| slot.read(self.machine, range, to)) {
+                return;
+            }
+            let mut fabric = self.machine.fabric.map(|fabric| fabric.lock());
+            if fabric.as_mut().is_some_and(|f| f.read(range, to)) {
+                return;
+            }
+            if !mediated::is_answered_at(range) {
+                // SAFETY: mapped, neither Bouncer's nor watched, and nothing becomes so while the fabric
+                // is held: the guest could make this access itself.
+                unsafe { physical::read_device(range.start().identity(), to) };
+                return;
+            }
+        }
+        to.fill(0xff);
     }
 
-    fn is_written_by_mediator(&self, range: ByteRange<Gpa>, from: &[u8]) -> bool {
-        let slot = mediated::at(range);
-        slot.is_some_and(|slot| slot.write(self.machine, self.area, range, from))
-    }
-
-    fn is_read_by_fabric(&self, range: ByteRange<Gpa>, to: &mut [u8]) -> bool {
-        let fabric = self.machine.fabric;
-        fabric.is_some_and(|fabric| fabric.lock().read(range, to))
-    }
-
-    fn is_written_by_fabric(&self, range: ByteRange<Gpa>, from: &[u8]) -> bool {
-        let fabric = self.machine.fabric;
-        fabric.is_some_and(|fabric| fabric.lock().write(range, from))
+    fn write_device(&self, range: ByteRange<Gpa>, from: &[u8]) {
+        for _ in 0..ROADS {
+            let slot = mediated::at(range);
+            if slot.is_some_and(|slot| slot.write(self.machine, self.area, range, from)) {
+                return;
+            }
+            let mut fabric = self.machine.fabric.map(|fabric| fabric.lock());
+            if fabric.as_mut().is_some_and(|f| f.write(range, from)) {
+                return;
+            }
+            if !mediated::is_answered_at(range) {
+                // SAFETY: as for reads.
+                unsafe { physical::write_device(range.start().identity(), from) };
+                return;
+            }
+        }
     }
 
     /// SDM vol. 3A, 12.4.1.3: registers are accessed with aligned 32-bit accesses; others are

@@ -2,6 +2,8 @@
 
 use spin::mutex::TicketMutex;
 
+use crate::console::say;
+
 /// Remembers what was reported: each value once, the first `N` values.
 #[derive(Debug)]
 pub(crate) struct Once<T, const N: usize>(TicketMutex<heapless::Vec<T, N>>);
@@ -15,7 +17,13 @@ impl<T: PartialEq, const N: usize> Once<T, N> {
     /// Whether `value` is to be reported now.
     pub(crate) fn is_new(&self, value: T) -> bool {
         let mut seen = self.0.lock();
-        !seen.contains(&value) && seen.push(value).is_ok()
+        if seen.contains(&value) || seen.push(value).is_err() {
+            return false;
+        }
+        if seen.is_full() {
+            say!("the next line is the last of its kind: {N} were told");
+        }
+        true
     }
 }
 

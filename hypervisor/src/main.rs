@@ -123,7 +123,7 @@ fn take_over(
     let topology = devices::scan(&space);
     let dmar = firmware::dmar(handoff, &mut frames)?;
     let policy: &'static Policy = frames.keep(policy)?;
-    let confinement = fabric::plan(policy, dmar, &topology, found.timer)?;
+    let confinement = fabric::plan(handoff, policy, dmar, &topology, found.timer)?;
     let ports = watched_ports(handoff, &found, confinement.is_some());
     // SAFETY: the run was just taken.
     unsafe { (means.fill_permission_maps)(permission_maps, &ports) };

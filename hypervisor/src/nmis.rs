@@ -40,11 +40,16 @@ impl<B: Backend> Runner<B> {
         let (now, later) = (Clock::now(), soon());
         // A device that was looked at before its interrupt came has nothing more to say, whichever
         // processor the interrupt goes to. A performance counter says for itself that it was one.
-        if came.count > came.ours
-            && mediated::was_looked_at_since(now.wrapping_sub(under_way()))
-            && !instructions::has_counter_overflowed()
+        if came.count > came.ours && mediated::are_any() && !instructions::has_counter_overflowed()
         {
-            self.area.ledger.allow_late(later);
+            if mediated::was_looked_at_since(now.wrapping_sub(under_way())) {
+                self.area.ledger.allow_late(later);
+            }
+            if mediated::is_storm(came.count - came.ours)
+                && let Some(fabric) = self.machine.fabric
+            {
+                fabric.lock().mute();
+            }
         }
         self.area.ledger.is_guests(came, now, later)
     }

@@ -7,7 +7,7 @@ use crate::cpu::area::Area;
 use crate::cpu::{apic, instructions};
 use crate::exits::{cpuid, end, msr, nested, port, xsetbv};
 use crate::machine::{Machine, NESTED_TABLES};
-use crate::{epitaph, fabric};
+use crate::{epitaph, fabric, mediated};
 
 /// One processor and what it needs to answer its guest.
 pub(crate) struct Runner<B> {
@@ -57,6 +57,7 @@ impl<B: Backend> Runner<B> {
             self.area.counters.count(reason(&exit));
             self.answer(exit);
             self.look_again_at_faults();
+            self.look_at_mute_devices();
         }
     }
 
@@ -117,9 +118,25 @@ impl<B: Backend> Runner<B> {
         if self.area.index() != 0 || !fabric::are_faults_hushed() {
             return;
         }
-        let found = self.machine.fabric.is_some_and(|f| f.lock().look_again());
-        if found {
-            self.allow_late_nmi();
+        let looked = self.machine.fabric.map(|fabric| fabric.lock().look_again());
+        match looked.unwrap_or(fabric::Looked::Nothing) {
+            fabric::Looked::Nothing => {}
+            fabric::Looked::Done | fabric::Looked::Again => self.allow_late_nmi(),
+            fabric::Looked::More => {
+                self.allow_late_nmi();
+                call(self.area);
+            }
+        }
+    }
+
+    /// Devices whose interrupts do not come for a while are looked at all the same.
+    fn look_at_mute_devices(&mut self) {
+        if self.area.index() != 0 || !fabric::are_mute() {
+            return;
+        }
+        mediated::look(self.machine, self.area);
+        if let Some(fabric) = self.machine.fabric {
+            fabric.lock().unmute_in_time();
         }
     }
 

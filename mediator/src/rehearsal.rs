@@ -7,10 +7,10 @@ use core::fmt;
 use std::vec::Vec;
 
 use bounce::Pages;
-use bounce::rehearsal::Sides;
-use memory::{ByteRange, Gpa, GuestMemory, Hole, Iova};
+use bounce::rehearsal::{Behind, Sides};
+use memory::{ByteRange, Gpa, GuestMemory, Hole, Iova, PAGE_SIZE};
 
-use crate::{Lie, Notice, World};
+use crate::{Lie, Notice, Reach, World};
 
 /// The registers of a device, and what it does when they are touched.
 pub trait Device {
@@ -37,6 +37,8 @@ pub struct Stage<D> {
     pub lie: Option<Lie>,
     /// Bytes of the register window.
     pub window: u32,
+    /// Addresses at which the device may find pages that are not its own.
+    pub mappable: Option<ByteRange<Iova>>,
     /// Interrupts that the guest may program.
     pub vectors: u32,
 }
@@ -61,6 +63,7 @@ impl<D> Stage<D> {
             notices: Vec::new(),
             lie: None,
             window: 0x4000,
+            mappable: None,
             vectors: 64,
         }
     }
@@ -134,6 +137,29 @@ impl<D: Device> World for Stage<D> {
 
     fn vectors(&self) -> u32 {
         self.vectors
+    }
+
+    fn map(&mut self, at: Iova, page: Reach) -> bool {
+        assert!(
+            self.mappable.is_some_and(|window| window.contains(at)),
+            "{at} is no page of the window"
+        );
+        let (whole, behind) = match page {
+            Reach::ReadGuest(page) => (Some(page), Behind::GuestRead(page)),
+            Reach::WriteGuest(page) => (Some(page), Behind::GuestWritten(page)),
+            Reach::ReadOwn(page) => (None, Behind::OwnRead(page)),
+            Reach::WriteOwn(page) => (None, Behind::OwnWritten(page)),
+        };
+        let whole = whole.map(|page| ByteRange::new(page, PAGE_SIZE));
+        let is_there = whole.is_none_or(|page| page.is_some_and(|page| self.is_memory(page)));
+        if is_there {
+            self.sides.map(at, behind);
+        }
+        is_there
+    }
+
+    fn unmap(&mut self, range: ByteRange<Iova>) {
+        self.sides.unmap(range);
     }
 
     fn raise(&mut self, vector: u16) -> bool {

@@ -168,10 +168,11 @@ impl<const N: usize> Mediation<N> {
         self.rebind(id, |guarded| guarded.is_bound = true)
     }
 
-    /// Takes that back: `id` stops being a bus master. `None` if the function cannot be reached
-    /// now: then only its context entries keep it from memory, so take those away first.
-    pub fn unbind(&mut self, id: FunctionId) -> Option<Decision> {
-        self.rebind(id, |guarded| guarded.is_bound = false)
+    /// Stops `id`, trusted or not, from being a bus master until it is adopted anew. `None` if the
+    /// function cannot be reached now: then only its context entries keep it from memory, so take
+    /// those away first.
+    pub fn stop(&mut self, id: FunctionId) -> Option<Decision> {
+        self.rebind(id, |guarded| guarded.is_stopped = true)
     }
 
     /// The memory that base address register `index` of `id` decodes now, if it does.

@@ -16,8 +16,8 @@ pub const END_OF_INTERRUPT: u32 = 0x40;
 /// Index of the register whose bits 23:16 are the number of the last entry.
 pub const VERSION: u8 = 0x01;
 
-/// Most entries a model has; the register could say 256.
-pub const MAX_PINS: usize = 240;
+/// Most entries a model has: as many as an index of eight bits reaches. The register could say 256.
+pub const MAX_PINS: usize = 120;
 
 /// Bit 16 of an entry: no interrupt.
 pub const MASKED: u64 = 1 << 16;

@@ -23,6 +23,24 @@ fn the_device_reads_where_it_may_read_and_writes_where_it_may_write() {
 }
 
 #[test]
+fn through_a_window_the_device_reaches_what_is_behind_it_and_as_long_as_it_is() {
+    let sides = sides();
+    let window = sides.arena().writable().last().checked_add(1).unwrap();
+    let next = window.checked_add(PAGE_SIZE).unwrap();
+    let mut byte = [0];
+    assert!(sides.device_reads(window, &mut byte).is_err());
+    sides.map(window, Behind::GuestRead(AT));
+    sides.map(next, Behind::OwnWritten(sides.arena().writable().start()));
+    assert_eq!((sides.device_reads(window, &mut byte), byte), (Ok(()), [7]));
+    assert!(sides.device_writes(window, &byte).is_err());
+    assert_eq!(sides.device_writes(next, &byte), Ok(()));
+    assert_eq!(sides.load_u32(sides.arena().writable().start()), 7);
+    sides.unmap(ByteRange::new(window, PAGE_SIZE).unwrap());
+    assert!(sides.device_reads(window, &mut byte).is_err());
+    assert_eq!(sides.mapped().len(), 1);
+}
+
+#[test]
 fn whoever_is_restless_changes_what_was_fetched() {
     let mut sides = sides();
     sides.guest_is_restless(true);

@@ -9,15 +9,16 @@ use policy::{Verdict, WholePages};
 use vtd::domain::Access;
 use vtd::remap::Route;
 
-use super::Fabric;
-use super::messages::Watched;
 use super::remapping::Reach;
+use super::{Fabric, Standing};
 use crate::console::say;
 use crate::machine::Machine;
 use crate::mediated::{self, Device, Engine, Kind, Parts, Signals, Slot, Store};
 
 /// Which register window a mediator understands: that of the first base address register.
-const REGISTERS: u8 = 0;
+pub(super) const REGISTERS: u8 = 0;
+/// Bytes of that window at most: the guest is stopped at each of its pages.
+const MOST_REGISTERS: u64 = 1 << 20;
 
 /// A function that has a mediator.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +54,9 @@ impl Fabric {
         else {
             return;
         };
-        if let Err(why) = self.try_bind(id, at, kind, domain, verdict) {
+        if let Err(why) = self.try_bind(id, at, kind, domain, verdict)
+            && self.is_news(at)
+        {
             say!("device {at}: no mediator, and so no DMA: {why}");
         }
     }
@@ -66,6 +69,11 @@ impl Fabric {
         domain: u8,
         verdict: &Verdict<'_>,
     ) -> Result<(), &'static str> {
+        let mut bars = self.mediation.bars(id).iter();
+        let registers = bars.find(|bar| bar.index() == REGISTERS);
+        if registers.is_none_or(|bar| bar.size() > MOST_REGISTERS) {
+            return Err("its registers are not within 1 MiB");
+        }
         let slots = mediated::slots();
         let place = slots.iter().position(|slot| !slot.is_bound());
         let place = place.ok_or("all places for mediated devices are taken")?;
@@ -134,6 +142,8 @@ impl Fabric {
         }
         let decoded = self.mediation.decoded(id, REGISTERS);
         self.registers_moved(id, REGISTERS, decoded);
+        let storm = verdict.storm;
+        mediated::bear(storm.faults, self.faults.ticks(storm.per.milliseconds()));
         Ok(())
     }
 
@@ -197,13 +207,12 @@ impl Fabric {
         };
         let window = mediated::window(registers);
         if binding.stopped != Some(window) {
+            self.note_stopped(id, None);
             if let Some(before) = binding.stopped {
-                self.watch_pages(before, Watched::No);
+                self.let_through(before);
             }
-            self.watch_pages(window, Watched::Yes);
-        }
-        if let Some(binding) = self.binding_mut(id) {
-            binding.stopped = Some(window);
+            self.stop_at(id, window);
+            self.note_stopped(id, Some(window));
         }
         slot.show(Some(window));
     }
@@ -266,15 +275,12 @@ impl Fabric {
     }
 
     /// The device is gone, and no unit knows its entry any more: its pages are taken back.
-    pub(super) fn unbind(&mut self, id: FunctionId) {
-        let Some(standing) = &mut self.standings[id.index()] else {
-            return;
-        };
-        let (Some(binding), reach) = (standing.binding.take(), standing.reach) else {
+    pub(super) fn unbind(&mut self, standing: &Standing) {
+        let (Some(binding), reach) = (standing.binding, standing.reach) else {
             return;
         };
         if let Some(window) = binding.stopped {
-            self.watch_pages(window, Watched::No);
+            self.let_through(window);
         }
         let device = binding.slot().unbind();
         if let Reach::Own(domain) = reach {
@@ -283,10 +289,12 @@ impl Fabric {
         self.pools.give_back(binding.memory);
         if let Some(device) = device {
             let (at, counts) = (device.parts.at, device.engine.counts());
-            say!(
-                "@bounce bdf={at} mediator={} {counts} left=1",
-                device.engine.kind().name()
-            );
+            if self.is_news(at) {
+                say!(
+                    "@bounce bdf={at} mediator={} {counts} left=1",
+                    device.engine.kind().name()
+                );
+            }
             self.keep_spare(device.store);
         }
     }
@@ -328,22 +336,24 @@ impl Fabric {
         if let Err(denied) = self.quarantine(id) {
             say!("device {at}: reaches nothing: {denied}");
         }
-        if let Some(decision) = self.mediation.unbind(id) {
-            self.carry_out(&decision);
-        }
-        self.silence_messages(id);
     }
 
     pub(super) fn binding(&self, id: FunctionId) -> Option<Binding> {
         self.standings.get(id.index())?.as_ref()?.binding
     }
 
-    fn binding_mut(&mut self, id: FunctionId) -> Option<&mut Binding> {
-        self.standings
-            .get_mut(id.index())?
-            .as_mut()?
-            .binding
-            .as_mut()
+    fn note_stopped(&mut self, id: FunctionId, window: Option<ByteRange<Gpa>>) {
+        let standing = self.standings.get_mut(id.index()).and_then(Option::as_mut);
+        if let Some(binding) = standing.and_then(|standing| standing.binding.as_mut()) {
+            binding.stopped = window;
+        }
+    }
+
+    /// Whether the guest is stopped at `page` for the registers of any mediated device.
+    pub(super) fn is_stopped_at(&self, page: Gpa) -> bool {
+        let bindings = self.standings.iter().flatten();
+        let mut windows = bindings.filter_map(|standing| standing.binding?.stopped);
+        windows.any(|window| window.contains(page))
     }
 }
 

@@ -8,6 +8,7 @@ use pci::mediation::{Effect, Reason, Step, Verdict};
 use pci::spec::header;
 use pci::{Address, ConfigSpace, Decision, FunctionId, Latch, Register};
 
+use super::binding::REGISTERS;
 use super::{Fabric, MAX_FUNCTIONS};
 use crate::console::say;
 use crate::limit::Once;
@@ -121,6 +122,7 @@ impl Fabric {
         for function in refreshed {
             self.sync_table(function);
         }
+        self.cut_exposed();
     }
 
     fn obey(&mut self, effect: Effect, refreshed: &mut Refreshed) {
@@ -168,6 +170,7 @@ impl Fabric {
 
     fn after_reset(&mut self, function: FunctionId) {
         self.reset_binding(function);
+        self.registers_moved(function, REGISTERS, None);
         self.virtuals_vanish(function);
         self.reset_messages(function);
         self.place_table(function, None);
@@ -184,6 +187,17 @@ impl Fabric {
                 self.messages_follow(function, at);
                 self.translate_for(function, at);
             }
+        }
+        // A bridge may speak for others with a number of this bus.
+        let topology = self.mediation.topology();
+        let behind = topology.functions().filter_map(|(id, _)| {
+            let own = topology.address(id).filter(|own| own.segment == segment)?;
+            let alias = topology.alias(id)?;
+            (alias.bus() == bus && alias != own.bdf).then_some((id, own))
+        });
+        let behind: Vec<(FunctionId, Address), MAX_FUNCTIONS> = behind.collect();
+        for (function, at) in behind {
+            self.messages_follow(function, at);
         }
     }
 

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
 use pci::topology::Speaker;
-use pci::{Address, ConfigSpace, FunctionId, Register};
+use pci::{Address, FunctionId};
 use policy::{Storm, StormAction};
 use vtd::fault::{Attempt, Fault, Limits, Reaction, Told, Watch};
 use vtd::remap::{Destination, Route};
@@ -17,7 +17,7 @@ use super::remapping::Reach;
 use crate::console::say;
 use crate::cpu::timer::Clock;
 
-/// Requesters that are watched one by one; later ones share one watch.
+/// Requesters that are watched one by one at a time.
 const MAX_WATCHED: usize = 32;
 /// Faults of one requester told in each of its periods.
 const TOLD: u32 = 4;
@@ -46,7 +46,7 @@ pub(super) struct Faults {
     clock: Clock,
     destination: Destination,
     watched: Vec<Watched, MAX_WATCHED>,
-    /// Faults of requesters for which there was no room.
+    /// Faults of requesters that nobody is, and of those that made room for others.
     others: Watched,
     lost: u64,
     second: u64,
@@ -59,6 +59,8 @@ struct Watched {
     at: Option<Address>,
     watch: Watch,
     count: u64,
+    /// When it last faulted.
+    last: u64,
     is_masked: bool,
 }
 
@@ -68,6 +70,7 @@ impl Watched {
             at,
             watch: Watch::new(Clock::now()),
             count: 0,
+            last: Clock::now(),
             is_masked: false,
         }
     }
@@ -87,6 +90,11 @@ impl Faults {
         }
     }
 
+    /// Ticks of the clock in so many milliseconds.
+    pub(super) fn ticks(&self, milliseconds: u32) -> u64 {
+        self.clock.ticks(milliseconds)
+    }
+
     /// Where and how they are announced.
     pub(super) fn route(&self) -> Route {
         Route::nmi_of_our_own(self.destination)
@@ -94,14 +102,29 @@ impl Faults {
 
     fn of(&mut self, at: Address) -> &mut Watched {
         let known = self.watched.iter().position(|w| w.at == Some(at));
-        let place = known.or_else(|| {
-            let pushed = self.watched.push(Watched::new(Some(at)));
-            pushed.ok().map(|()| self.watched.len() - 1)
-        });
-        match place.and_then(|place| self.watched.get_mut(place)) {
-            Some(watched) => watched,
+        let place = known.unwrap_or_else(|| self.place_for(at));
+        match self.watched.get_mut(place) {
+            Some(watched) => {
+                watched.last = Clock::now();
+                watched
+            }
             None => &mut self.others,
         }
+    }
+
+    /// A place for one more, who takes that of whoever was quiet for longest: a guest can give a device
+    /// one number after the other.
+    fn place_for(&mut self, at: Address) -> usize {
+        if self.watched.push(Watched::new(Some(at))).is_ok() {
+            return self.watched.len() - 1;
+        }
+        let places = self.watched.iter_mut().enumerate();
+        let Some((place, quiet)) = places.min_by_key(|(_, watched)| watched.last) else {
+            return MAX_WATCHED;
+        };
+        self.others.count += quiet.count;
+        *quiet = Watched::new(Some(at));
+        place
     }
 
     /// Forgets what the requester's device did, as for another in its place.
@@ -198,11 +221,10 @@ impl Fabric {
     }
 
     /// Looks again if announcing was stopped a second ago, and has it go on if faults have become few.
-    /// Returns whether there was something.
-    pub(crate) fn look_again(&mut self) -> bool {
+    pub(crate) fn look_again(&mut self) -> Looked {
         let since = Clock::now().wrapping_sub(self.faults.second);
         if since <= self.faults.clock.ticks(SECOND) {
-            return false;
+            return Looked::Nothing;
         }
         self.faults.second = Clock::now();
         self.faults.in_second = 0;
@@ -213,7 +235,7 @@ impl Fabric {
             let route = self.faults.route();
             self.remapping.announce_faults(route);
         }
-        looked != Looked::Nothing
+        looked
     }
 
     fn fault(&mut self, at: Address, fault: Fault) {
@@ -272,13 +294,9 @@ impl Fabric {
     }
 
     fn stop_mastering(&mut self, at: Address, speakers: &Speakers, count: u64) {
-        const COMMAND: Register = Register::word(pci::spec::header::COMMAND);
-        const BUS_MASTER: u32 = pci::spec::header::Command::BUS_MASTER as u32;
         for id in speakers {
-            let place = self.mediation.topology().address(*id);
-            if let Some(place) = place.filter(|place| self.mediation.knows(*place)) {
-                let command = self.space.read(place, COMMAND);
-                self.space.write(place, COMMAND, command & !BUS_MASTER);
+            if let Some(decision) = self.mediation.stop(*id) {
+                self.carry_out(&decision);
             }
         }
         say!("fault        {at}: a storm of {count} so far; its bus mastering is switched off");

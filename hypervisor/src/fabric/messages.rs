@@ -13,7 +13,7 @@ use pci::mediation::Msi;
 use pci::msix::{self, ENTRY_BYTES, Entry, Region, Table, Written};
 use pci::{Address, ConfigSpace, FunctionId};
 use viommu::{Entries, Request, handle_of};
-use vtd::remap::{Block, Objection, Route};
+use vtd::remap::{Block, Objection, Refusal, Route};
 
 use super::{Fabric, MAX_FUNCTIONS};
 use crate::console::say;
@@ -28,8 +28,10 @@ static REFUSED: Once<(Address, u8), 32> = Once::new();
 /// What one function has of interrupts.
 #[derive(Debug)]
 pub(super) struct Messages {
-    /// Whose they are: the requester they were issued to.
+    /// Where the function was when they were issued to it.
     at: Option<Address>,
+    /// The requester id that its messages carry: its own, or that of the bridge which speaks for it.
+    source: Option<Address>,
     msi: Option<Block>,
     msix: Option<Vectors>,
     /// Memory for a table, kept for whoever has this place next.
@@ -40,6 +42,7 @@ impl Messages {
     /// Of nobody.
     pub(super) const NONE: Self = Self {
         at: None,
+        source: None,
         msi: None,
         msix: None,
         storage: None,
@@ -119,7 +122,7 @@ impl Fabric {
     /// Starts afresh with the interrupts of a function that was just adopted at `at`.
     pub(super) fn adopt_messages(&mut self, id: FunctionId, at: Address) {
         self.drop_messages(id);
-        self.messages[id.index()].at = Some(at);
+        self.messages_are_of(id, at);
         if let Some(layout) = self.mediation.msix(id) {
             self.make_table(id, at, usize::from(layout.entries));
             let decoded = self.mediation.decoded(id, layout.table.bar);
@@ -164,22 +167,46 @@ impl Fabric {
         }
     }
 
+    /// Takes every interrupt of `id` back, and issues none until it is adopted anew.
+    pub(super) fn end_messages(&mut self, id: FunctionId) {
+        self.drop_signals(id);
+        self.silence_messages(id);
+        self.messages[id.index()].at = None;
+    }
+
+    fn source_of(&self, id: FunctionId, at: Address) -> Address {
+        let alias = self.mediation.topology().alias(id);
+        Address::new(at.segment, alias.unwrap_or(at.bdf))
+    }
+
+    fn messages_are_of(&mut self, id: FunctionId, at: Address) {
+        let source = self.source_of(id, at);
+        let messages = &mut self.messages[id.index()];
+        (messages.at, messages.source) = (Some(at), Some(source));
+    }
+
     /// Issues interrupts to the device anew if its requester id is another than they were issued to.
     pub(super) fn messages_follow(&mut self, id: FunctionId, at: Address) {
         let messages = &self.messages[id.index()];
-        if messages.at == Some(at) {
+        let is_same = messages.at == Some(at) && messages.source == Some(self.source_of(id, at));
+        if is_same || self.is_quarantined(id) {
             return;
         }
         self.silence_messages(id);
-        self.messages[id.index()].at = Some(at);
+        self.messages_are_of(id, at);
+        self.renew_messages(id);
+    }
+
+    /// Issues what was taken back from the device, as the guest has programmed it by now.
+    pub(super) fn renew_messages(&mut self, id: FunctionId) {
         if let Some(msi) = self.mediation.msi(id).filter(|msi| msi.control.enable()) {
             self.program_msi(id, msi);
         }
         self.sync_table(id);
     }
 
-    /// Takes back what was issued to the requester `at` for anybody but `speaker`, who has this name
-    /// now: a device without a bus number keeps no interrupt that another could raise for it.
+    /// Takes back what was issued to the function that was at `at`, for anybody but `speaker`, who has
+    /// this name now: a device without a bus number keeps no interrupt that another could raise for it.
     pub(super) fn messages_leave(&mut self, at: Address, speaker: Option<FunctionId>) {
         let is_past =
             |id: &FunctionId| Some(*id) != speaker && self.messages[id.index()].at == Some(at);
@@ -226,7 +253,7 @@ impl Fabric {
             return self.drop_signals(id);
         }
         if self.messages[id.index()].msi.is_none() {
-            match self.remapping.issue(at, count) {
+            match self.issue(id, count) {
                 Ok(block) => self.messages[id.index()].msi = Some(block),
                 Err(refusal) => {
                     if REFUSED.is_new((at, 0)) {
@@ -243,7 +270,7 @@ impl Fabric {
             // The device replaces the low bits of the data by the number. PCI 3.0, 6.8.1.3.
             let data = numbered(msi.data, count, number);
             let mut refused = None;
-            let route = match self.route_of(at, msi.address, data) {
+            let route = match self.route_of(id, at, msi.address, data) {
                 Ok(route) => Some(route),
                 Err(Blocked::Objection(objection)) => {
                     if REFUSED.is_new((at, 1)) {
@@ -315,10 +342,10 @@ impl Fabric {
             return;
         }
         if let Some(pages) = before.and_then(|range| self.table_pages(id, range)) {
-            self.watch_pages(pages, Watched::No);
+            self.let_through(pages);
         }
         if let Some(pages) = decoded.and_then(|range| self.table_pages(id, range)) {
-            self.watch_pages(pages, Watched::Yes);
+            self.stop_at(id, pages);
         }
     }
 
@@ -339,6 +366,15 @@ impl Fabric {
                 None => self.silence_vector(id, index),
             }
         }
+    }
+
+    fn is_table_at(&self, page: Gpa) -> bool {
+        self.mediation.topology().functions().any(|(id, _)| {
+            let vectors = self.messages[id.index()].msix.as_ref();
+            let decoded = vectors.and_then(|vectors| vectors.decoded);
+            let pages = decoded.and_then(|decoded| self.table_pages(id, decoded));
+            pages.is_some_and(|pages| pages.contains(page))
+        })
     }
 
     /// Which function's table the guest reaches at `range`, and where in what its register decodes.
@@ -417,7 +453,7 @@ impl Fabric {
         let Some(at) = self.messages[id.index()].at else {
             return;
         };
-        let route = match self.route_of(at, message.address, message.data) {
+        let route = match self.route_of(id, at, message.address, message.data) {
             Ok(route) => route,
             Err(Blocked::ByGuest(blocked)) => {
                 self.silence_vector(id, index);
@@ -436,7 +472,7 @@ impl Fabric {
             .msix
             .as_mut()
             .and_then(|v| v.blocks.get_mut(place)?.take());
-        let block = match held.map_or_else(|| self.remapping.issue(at, 1), Ok) {
+        let block = match held.map_or_else(|| self.issue(id, 1), Ok) {
             Ok(block) => block,
             Err(refusal) => {
                 if REFUSED.is_new((at, 5)) {
@@ -472,11 +508,23 @@ impl Fabric {
         }
     }
 
-    /// What a message that the guest programmed into the device at `at` asks for.
-    fn route_of(&self, at: Address, address: u64, data: u32) -> Result<Route, Blocked> {
+    fn issue(&mut self, id: FunctionId, count: u16) -> Result<Block, Refusal> {
+        let source = self.messages[id.index()].source;
+        source.map_or(Err(Refusal::Full), |at| self.remapping.issue(at, count))
+    }
+
+    /// What a message that the guest programmed into `id`, which is at `at`, asks for.
+    fn route_of(
+        &self,
+        id: FunctionId,
+        at: Address,
+        address: u64,
+        data: u32,
+    ) -> Result<Route, Blocked> {
         if let Some(unit) = self.virtual_unit_of(at) {
             let request = Request::Message { address, data };
-            match unit.route(at, request, false) {
+            let source = self.messages[id.index()].source.unwrap_or(at);
+            match unit.route(source, request, false) {
                 Ok(Some(route)) => return Ok(route),
                 Ok(None) => {}
                 Err(blocked) => return Err(Blocked::ByGuest(blocked)),
@@ -575,26 +623,48 @@ impl Fabric {
         Some(table.intersection(&inside)?.whole_pages())
     }
 
-    pub(super) fn watch_pages(&mut self, pages: ByteRange<Gpa>, watched: Watched) {
-        let mut page = pages.start();
-        while pages.contains(page) {
-            let changed = match watched {
-                Watched::Yes => self.map.stop_at(&mut self.remapping.frames, page),
-                Watched::No => self.map.let_through(&mut self.remapping.frames, page),
-            };
-            if let Err(error) = changed
-                && REFUSED.is_new((Address::new(0, pci::Bdf::from_requester_id(0)), 6))
-            {
+    /// Stops the guest at `pages`, where registers of `id` are that it may not reach itself. A device of
+    /// which that is not true reaches nothing.
+    pub(super) fn stop_at(&mut self, id: FunctionId, pages: ByteRange<Gpa>) {
+        let mut stopped = Ok(());
+        for page in pages_of(pages) {
+            stopped = stopped.and(self.map.stop_at(&mut self.remapping.frames, page));
+        }
+        if let Err(error) = stopped {
+            let at = self.mediation.topology().address(id);
+            if let Some(at) = at.filter(|at| REFUSED.is_new((*at, 6))) {
                 say!(
-                    "the guest is not stopped at the page at {page}, where a device's registers are: {error}"
+                    "device {at}: the guest is not stopped at its registers, so it reaches nothing: {error}"
                 );
             }
-            match page.checked_add(PAGE_SIZE) {
-                Some(next) => page = next,
-                None => return,
+            // Told once more when nothing of the decision under way is left to do.
+            let _ = self.exposed.push(id);
+        }
+    }
+
+    /// Lets the guest through at `pages` again, but where other registers are that it may not reach: those
+    /// of small devices share a page.
+    pub(super) fn let_through(&mut self, pages: ByteRange<Gpa>) {
+        for page in pages_of(pages) {
+            if self.is_stopped_at(page) || self.is_table_at(page) {
+                continue;
+            }
+            if let Err(error) = self.map.let_through(&mut self.remapping.frames, page)
+                && REFUSED.is_new((Address::new(0, pci::Bdf::from_requester_id(0)), 7))
+            {
+                say!("the guest stays stopped at {page}, where a device's registers were: {error}");
             }
         }
     }
+}
+
+fn pages_of(range: ByteRange<Gpa>) -> impl Iterator<Item = Gpa> {
+    let pages = range.whole_pages();
+    let step = move |page: &Gpa| {
+        page.checked_add(PAGE_SIZE)
+            .filter(|next| pages.contains(*next))
+    };
+    core::iter::successors(Some(pages.start()), step)
 }
 
 /// Why a message leads nowhere.
@@ -608,11 +678,4 @@ enum Blocked {
 /// The data of message `number` out of `count`.
 fn numbered(data: u32, count: u16, number: u16) -> u32 {
     data & !(u32::from(count) - 1) | u32::from(number)
-}
-
-/// Whether the guest is stopped at a page.
-#[derive(Clone, Copy)]
-pub(super) enum Watched {
-    Yes,
-    No,
 }

@@ -10,6 +10,7 @@ mod config;
 mod faults;
 mod keepouts;
 mod messages;
+mod mute;
 mod pins;
 mod registers;
 mod remapping;
@@ -38,6 +39,7 @@ use binding::Binding;
 use faults::Faults;
 pub(crate) use faults::{Looked, are_hushed as are_faults_hushed};
 use messages::Messages;
+pub(crate) use mute::are_mute;
 use pins::Pins;
 pub(crate) use remapping::Remapping;
 use remapping::{Denied, Reach};
@@ -53,6 +55,8 @@ const MOST_NEWS: u32 = 32;
 static NEWS: Few<Address, 64> = Few::new();
 /// Requesters that could not be given what the policy says.
 static DENIED: Once<Address, 32> = Once::new();
+/// Functions that the guest is never shown.
+static HIDDEN: Once<Address, 32> = Once::new();
 
 /// The fabric, which processors use one at a time.
 pub(crate) type Shared = TicketMutex<Fabric>;
@@ -76,6 +80,10 @@ pub(crate) struct Fabric {
     spare: Vec<Store, MAX_DEVICES>,
     /// Devices that reach what the guest maps for them.
     shadows: Vec<Shadowed, MAX_SHADOWS>,
+    /// Functions at whose registers the guest could not be stopped, to be cut off.
+    exposed: Vec<FunctionId, MAX_FUNCTIONS>,
+    /// When interrupts of mediated devices were taken back for a while.
+    muted_at: u64,
 }
 
 /// What became of one function.
@@ -181,12 +189,16 @@ impl Fabric {
             self.leave(id);
         }
         match self.mediation.discover(&self.space, at) {
-            Ok(Some(id)) if self.standings[id.index()].is_none() => self.arrive(id),
+            Ok(Some(id)) if self.standings[id.index()].is_none() => {
+                self.arrive(id);
+                self.cut_exposed();
+            }
             Ok(_) => {}
-            Err(full) => say!(
+            Err(full) if HIDDEN.is_new(full.at) => say!(
                 "device {}: there is room for {MAX_FUNCTIONS} functions; it stays hidden",
                 full.at
             ),
+            Err(_) => {}
         }
     }
 
@@ -250,23 +262,26 @@ impl Fabric {
         leaving.extend([id]);
         for id in leaving {
             let topology = self.mediation.topology();
-            let (ids, at) = (topology.requester_ids(id), topology.address(id));
-            let own = ids.first().copied();
+            let (ids, segment) = (topology.requester_ids(id), topology.segment(id));
             self.drop_messages(id);
-            if let (Some(at), Some(own)) = (at, own) {
-                // An alias stays with those who still share it.
-                let at = Address::new(at.segment, own);
-                self.give(at, Reach::Nothing);
-                self.faults.forget(at);
-                if self.is_news(at) {
-                    say!("device {at}: left");
-                    say!("@left bdf={at}");
+            let standing = self.standings[id.index()].take();
+            let names = ids.iter().zip(segment.into_iter().cycle());
+            for (index, (source, segment)) in names.enumerate() {
+                let at = Address::new(segment, *source);
+                // A name stays with those who still share it.
+                let (reach, _) = self.reach_of(at);
+                self.give(at, reach);
+                if index == 0 {
+                    self.faults.forget(at);
+                    if self.is_news(at) {
+                        say!("device {at}: left");
+                        say!("@left bdf={at}");
+                    }
                 }
             }
-            self.unbind(id);
-            self.drop_shadow(id);
-            let standing = self.standings[id.index()].take();
             if let Some(standing) = standing {
+                self.unbind(&standing);
+                self.drop_shadow(id);
                 self.end_domain_unless_shared(standing.reach);
             }
         }
@@ -290,7 +305,25 @@ impl Fabric {
         self.take_pages(id, before);
         self.drop_shadow(id);
         self.end_domain_unless_shared(before);
+        if let Some(decision) = self.mediation.stop(id) {
+            self.carry_out(&decision);
+        }
+        // Interrupts need no entry of its own among those for memory.
+        self.end_messages(id);
         cut
+    }
+
+    /// Cuts off whom the guest reaches where it may not.
+    fn cut_exposed(&mut self) {
+        while let Some(id) = self.exposed.pop() {
+            let _: Result<(), Denied> = self.quarantine(id);
+        }
+    }
+
+    /// Whether the function was cut off.
+    fn is_quarantined(&self, id: FunctionId) -> bool {
+        let standing = self.standings.get(id.index()).and_then(Option::as_ref);
+        standing.is_some_and(|standing| standing.reach == Reach::Quarantine)
     }
 
     /// Ends the domain that somebody had until now, if nobody else has it.
@@ -317,7 +350,9 @@ impl Fabric {
         let adoption = match self.mediation.adopt(&mut self.space, id, trust) {
             Ok(adoption) => adoption,
             Err(refused) => {
-                say!("devices      {refused}");
+                if HIDDEN.is_new(at) {
+                    say!("devices      {refused}");
+                }
                 return None;
             }
         };
@@ -337,7 +372,7 @@ impl Fabric {
     /// Whether what the policy says of the function at `at` can be enforced. Says so if not.
     fn may_stand(&self, at: Address, verdict: &Verdict<'_>) -> bool {
         let may = verdict.treatment() != Treatment::Confined || self.is_governed(at);
-        if !may {
+        if !may && HIDDEN.is_new(at) {
             say!("device {at}: untrusted, and no remapping unit governs it: it stays hidden");
         }
         may
@@ -389,9 +424,12 @@ impl Fabric {
         match shared.or_else(|| self.remapping.new_domain().map(Reach::Own)) {
             Some(reach) => reach,
             None => {
-                say!(
-                    "devices      no room for another domain: the device gets none and reaches nothing"
-                );
+                let at = self.mediation.topology().address(id);
+                if at.is_some_and(|at| DENIED.is_new(at)) {
+                    say!(
+                        "devices      no room for another domain: the device gets none and reaches nothing"
+                    );
+                }
                 Reach::Nothing
             }
         }
@@ -415,7 +453,12 @@ impl Fabric {
         match topology.speaker(at) {
             Speaker::Function(id) => (reach(id), Some(id)),
             Speaker::Behind(bridge) => {
-                let mut all = topology.behind(bridge).map(reach);
+                // Whoever is hidden or leaves has no say, nor have bridges, which speak for others only.
+                let has_say = |id: &FunctionId| {
+                    let layout = topology.function(*id).map(|function| function.layout);
+                    self.standings[id.index()].is_some() && layout != Some(Layout::Bridge)
+                };
+                let mut all = topology.behind(bridge).filter(has_say).map(reach);
                 let first = all.next().unwrap_or(Reach::Nothing);
                 let same = all.all(|other| other == first);
                 (if same { first } else { Reach::Nothing }, None)

@@ -110,21 +110,20 @@ impl Pins {
         match self.model.write(offset, u32::from_le_bytes(bytes)) {
             Written::Kept => {}
             Written::Entry(pin) => self.program(pin, remapping),
-            Written::Pass { offset, value } => {
-                let value = self.real_vector(value);
-                // SAFETY: the register at the offset is one that the model lets through.
-                unsafe { self.store_at(offset, value) }
-            }
+            Written::Pass { offset, value } => self.end_interrupt(offset, value),
         }
     }
 
-    /// The vector in the hardware's entry of the pin whose entry has `vector` for the guest: they differ
+    /// Ends `vector` for every pin whose entry has it for the guest: the hardware's entries have another
     /// where the guest's table says what is raised.
-    fn real_vector(&self, vector: u32) -> u32 {
-        let mut pins = 0..self.model.pins();
-        let pin = pins.find(|pin| self.model.entry(*pin) & 0xff == u64::from(vector) & 0xff);
-        let real = pin.and_then(|pin| self.real.get(usize::from(pin)));
-        real.map_or(vector, |entry| (entry & 0xff) as u32)
+    fn end_interrupt(&self, offset: u32, vector: u32) {
+        let is_its = |pin: &u8| self.model.entry(*pin) & 0xff == u64::from(vector) & 0xff;
+        let pins = (0..self.model.pins()).filter(is_its);
+        let real = pins.filter_map(|pin| self.real.get(usize::from(pin)));
+        for entry in real {
+            // SAFETY: the register at the offset is one that the model lets through.
+            unsafe { self.store_at(offset, (entry & 0xff) as u32) }
+        }
     }
 
     /// The guest changed some of its interrupt entries: what leads to them is translated again.

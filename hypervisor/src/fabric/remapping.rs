@@ -9,7 +9,7 @@ use core::fmt;
 use heapless::Vec;
 use memory::{ByteRange, Flushed, Frames, Hpa, Iova, OutOfFrames, PAGE_SIZE, Stale};
 use paging::{PageSize, Refused};
-use pci::Address;
+use pci::{Address, Bdf};
 use viommu::Limits;
 use vtd::context::{Attachment, ContextTables};
 use vtd::domain::{Access, Debt, Domain, DomainId, SecondStage, Support};
@@ -203,12 +203,35 @@ impl Remapping {
         Some(slot as u8)
     }
 
-    /// Ends a domain that nobody is attached to any more.
+    /// Ends a domain; whoever is attached to it still is attached to nothing before its pages are free.
     pub(super) fn end_domain(&mut self, slot: u8) {
+        let id = self.own.get(usize::from(slot)).and_then(Option::as_ref);
+        let Some(id) = id.map(Domain::id) else {
+            return;
+        };
+        let numbers: Vec<u16, MAX_SEGMENTS> = self.segments.iter().map(|s| s.number).collect();
+        for number in numbers {
+            for bus in self.buses(number) {
+                self.detach_all(number, bus, id);
+            }
+        }
         let Some(domain) = self.own.get_mut(usize::from(slot)).and_then(Option::take) else {
             return;
         };
         pay(domain.retire(), &mut self.units, &mut self.frames);
+    }
+
+    fn detach_all(&mut self, segment: u16, bus: u8, id: DomainId) {
+        for devfn in 0..=255 {
+            let at = Address::new(segment, Bdf::from_parts(bus, devfn));
+            let Some(segment) = numbered(&mut self.segments, segment) else {
+                return;
+            };
+            if segment.contexts.attachment(&self.frames, at.bdf) == Attachment::Attached(id) {
+                // Taking an entry away needs no page.
+                let _: Result<(), Denied> = self.give(at, Reach::Nothing);
+            }
+        }
     }
 
     /// Lends whoever is in the domain `slot` the pages from `pages` on at `at`, where nothing is lent

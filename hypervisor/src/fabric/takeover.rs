@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use boot::handoff::Handoff;
+use boot::memory_map::RegionKind;
 use core::fmt;
 use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
@@ -95,7 +96,8 @@ impl fmt::Display for Obstacle {
             Self::Unit(at, failure) => write!(f, "at {}: {failure}", at.start()),
             Self::Registers(at) => write!(
                 f,
-                "the registers of a remapping unit at {at} lie above 4 GiB or in memory"
+                "the firmware's DMAR table has the registers of a remapping unit at {at}: above 4 GiB, in \
+                 memory, or over another's"
             ),
             Self::Units => write!(f, "the machine has more than {MAX_UNITS} remapping units"),
             Self::Segments => write!(f, "the machine has more than {MAX_SEGMENTS} PCI segments"),
@@ -132,6 +134,7 @@ impl From<Obstacle> for Refusal {
 /// Looks whether and how the devices of this machine are to be confined. `None`: not at all, as the
 /// policy says, or because the machine cannot and the policy allows that. Says so loudly.
 pub(crate) fn plan(
+    handoff: &Handoff,
     policy: &Policy,
     dmar: Option<&'static [u8]>,
     topology: &Topology<MAX_FUNCTIONS>,
@@ -144,7 +147,7 @@ pub(crate) fn plan(
         );
         return Ok(None);
     }
-    match survey(dmar, topology, policy, timer)? {
+    match survey(handoff, dmar, topology, policy, timer)? {
         Ok(confinement) => Ok(Some(confinement)),
         Err(lacking) if policy.requires_iommu() && may_be_untrusted(policy, topology) => {
             Err(Refusal::NotConfined(lacking))
@@ -171,6 +174,7 @@ fn may_be_untrusted(policy: &Policy, topology: &Topology<MAX_FUNCTIONS>) -> bool
 }
 
 fn survey(
+    handoff: &Handoff,
     dmar: Option<&'static [u8]>,
     topology: &Topology<MAX_FUNCTIONS>,
     policy: &Policy,
@@ -180,12 +184,19 @@ fn survey(
         return Ok(Err(Lacking::Units));
     };
     let table = Dmar::parse(bytes).map_err(Obstacle::Dmar)?;
-    let mut candidates = Vec::new();
+    let mut candidates = Candidates::new();
     for unit in table.units() {
         let at = unit.registers;
         let range = ByteRange::new(at, unit.window);
         let range = range.filter(|range| range.last().raw() < MAPPED);
         let range = range.ok_or(Obstacle::Registers(at))?;
+        let memory = handoff.regions().filter(|r| r.kind != RegionKind::RESERVED);
+        let mut taken = memory
+            .map(|region| region.range)
+            .chain(candidates.iter().map(|(_, other, _)| *other));
+        if taken.any(|taken| taken.overlaps(&range)) {
+            return Err(Obstacle::Registers(at).into());
+        }
         // SAFETY: the firmware names the registers; the loader's tables map them, as Bouncer's own
         // do; the guest's leave them out.
         let registers = unsafe { Mapped::new(range, timer) };
@@ -333,6 +344,8 @@ pub(crate) fn take_over(
         pools: needs.pools,
         spare: Vec::new(),
         shadows: Vec::new(),
+        exposed: Vec::new(),
+        muted_at: 0,
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.
@@ -397,6 +410,7 @@ impl Fabric {
         for (id, at) in adopted {
             self.adopt_messages(id, at);
         }
+        self.cut_exposed();
         let route = self.faults.route();
         self.remapping.announce_faults(route);
         say!(

@@ -244,6 +244,7 @@ impl Fabric {
             known: RefCell::new(Translations::new(at.bdf, unit.mode())),
         });
         if let Some(device) = binding.slot().lock().as_mut() {
+            device.parts.at = at;
             device.parts.translated = translated;
         }
     }

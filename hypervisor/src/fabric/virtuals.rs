@@ -46,7 +46,10 @@ impl Fabric {
             Treatment::Direct | Treatment::Recorded => Trust::Trusted,
         };
         match self.mediation.adopt(&mut self.space, id, trust) {
-            Ok(adoption) => self.adopt_messages(id, adoption.at),
+            Ok(adoption) => {
+                self.adopt_messages(id, adoption.at);
+                self.cut_exposed();
+            }
             Err(refused) if REFUSED.is_new(at) => say!("device {at}: {refused}"),
             Err(_) => {}
         }

@@ -4,6 +4,7 @@
 //! on the way. Whoever holds the fabric's lock may take a device's, never the other way round.
 
 mod engine;
+mod idle;
 mod signal;
 mod store;
 mod world;
@@ -27,6 +28,7 @@ use crate::own::OwnFrames;
 use crate::run;
 use crate::virtual_unit::Shared;
 pub(crate) use engine::{Engine, Kind};
+pub(crate) use idle::{bear, is_storm};
 pub(crate) use signal::Signals;
 pub(crate) use store::{Pools, Store};
 use world::Hand;
@@ -78,6 +80,15 @@ pub(crate) fn at(range: ByteRange<Gpa>) -> Option<&'static Slot> {
     slots().iter().find(|slot| slot.is_at(range.start()))
 }
 
+/// Whether a mediator answers at `range`. It stays so for as long as the fabric is held.
+pub(crate) fn is_answered_at(range: ByteRange<Gpa>) -> bool {
+    at(range).is_some_and(|slot| {
+        let held = slot.lock();
+        let parts = held.as_ref().map(|device| &device.parts);
+        parts.is_some_and(|parts| parts.register_at(range).is_some())
+    })
+}
+
 /// Asks every device what it has to say. Returns whether one had something.
 pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     let mut found = false;
@@ -99,6 +110,11 @@ pub(crate) fn each_translations(unit: &Shared, mut act: impl FnMut(&mut Translat
             act(translated.known.get_mut());
         }
     }
+}
+
+/// Whether there is a mediated device.
+pub(crate) fn are_any() -> bool {
+    slots().iter().any(Slot::is_bound)
 }
 
 /// Whether a device had something to say since `moment`.

@@ -40,6 +40,18 @@ pub enum Refused {
         /// Whose.
         at: Address,
     },
+    /// It is untrusted, and decodes on after it was told to stop: nobody but itself decides where.
+    Unstoppable {
+        /// Who.
+        at: Address,
+    },
+    /// It decodes always, and where it may not.
+    Misplaced {
+        /// Who.
+        at: Address,
+        /// What is there.
+        reason: Reason,
+    },
 }
 
 impl fmt::Display for Refused {
@@ -51,6 +63,14 @@ impl fmt::Display for Refused {
             Self::UnknownLayout { at } => write!(
                 f,
                 "{at}: its header is neither an endpoint's nor a bridge's; it stays hidden from the guest"
+            ),
+            Self::Unstoppable { at } => write!(
+                f,
+                "{at}: it is untrusted, and goes on decoding when it is told to stop; it stays hidden from the guest"
+            ),
+            Self::Misplaced { at, reason } => write!(
+                f,
+                "{at}: it cannot be stopped from decoding: {reason}; it stays hidden from the guest"
             ),
         }
     }
@@ -85,6 +105,9 @@ impl<const N: usize> Mediation<N> {
         if function.layout == Layout::Unknown {
             return Err(Refused::UnknownLayout { at });
         }
+        if let Some(slot) = self.guarded.get_mut(id.index()) {
+            *slot = None;
+        }
         let wanted = Command::new(space.read_u16(at, header::COMMAND));
         let mut real = wanted;
         if trust == Trust::Untrusted && function.layout == Layout::Endpoint {
@@ -102,6 +125,8 @@ impl<const N: usize> Mediation<N> {
         let mut guarded = read(space, at, &function, trust, &capabilities, slices);
         guarded.wanted = wanted;
         guarded.real = real;
+        self.inherit(&mut guarded);
+        self.accept_fixed(id, at, &mut guarded)?;
         guarded.traits.has_malformed_list = malformed[1].is_some();
         if let Some(list) = list {
             isolate(space, at, &list, &mut guarded);
@@ -118,6 +143,55 @@ impl<const N: usize> Mediation<N> {
         })
     }
 
+    /// What firmware had a trusted function decode stays legal, among other things of the platform's;
+    /// not where it was never legal.
+    fn inherit(&self, guarded: &mut Guarded) {
+        let is_trusted = guarded.trust == Trust::Trusted;
+        if is_trusted && (guarded.real.memory_space() || guarded.decode == Decode::Fixed) {
+            let ranges = guarded.bars.iter().filter_map(Bar::memory);
+            let ranges = ranges.filter(|range| self.keepouts.admit_beside_platform(*range).is_ok());
+            guarded.inherited = ranges.collect();
+        }
+        if is_trusted && guarded.real.io_space() {
+            let ports = guarded.bars.iter().filter_map(Bar::ports);
+            guarded.inherited_ports = ports.take(6).collect();
+        }
+    }
+
+    /// Whether a function that cannot be stopped from decoding may do so where it says it does. Its
+    /// ranges are its own word: what is written there must be nobody else's.
+    fn accept_fixed(
+        &self,
+        id: FunctionId,
+        at: Address,
+        guarded: &mut Guarded,
+    ) -> Result<(), Refused> {
+        // What virtual functions decode was judged with their physical function's registers.
+        if guarded.decode != Decode::Fixed || guarded.traits.is_virtual {
+            return Ok(());
+        }
+        let is_misplaced = |guarded: &Guarded, bar: &Bar| {
+            let range = bar.memory()?;
+            self.admit(id, guarded, range).err()
+        };
+        if guarded.traits.is_host_bridge {
+            // Hidden it would take the guest's whole bus along: it keeps what is harmless.
+            let mut bars = guarded.bars.clone();
+            bars.retain(|bar| is_misplaced(guarded, bar).is_none());
+            let has = |index| bars.iter().any(|bar: &Bar| bar.index() == index);
+            guarded.msix = guarded.msix.filter(|layout| has(layout.table.bar));
+            guarded.bars = bars;
+            return Ok(());
+        }
+        if guarded.trust == Trust::Untrusted {
+            return Err(Refused::Unstoppable { at });
+        }
+        let mut refused = guarded.bars.iter().filter_map(|b| is_misplaced(guarded, b));
+        refused
+            .next()
+            .map_or(Ok(()), |reason| Err(Refused::Misplaced { at, reason }))
+    }
+
     /// Switches off what firmware left decoding where it may not.
     fn place(
         &self,
@@ -126,13 +200,6 @@ impl<const N: usize> Mediation<N> {
         at: Address,
         guarded: &mut Guarded,
     ) -> Option<Reason> {
-        if guarded.trust == Trust::Trusted && guarded.real.memory_space() {
-            guarded.inherited = guarded.bars.iter().filter_map(Bar::memory).collect();
-        }
-        if guarded.trust == Trust::Trusted && guarded.real.io_space() {
-            let ports = guarded.bars.iter().filter_map(Bar::ports);
-            guarded.inherited_ports = ports.take(6).collect();
-        }
         let mut withheld = None;
         if guarded.real.memory_space() && guarded.decode == Decode::Switchable {
             withheld = self.refusal(id, guarded);
@@ -243,6 +310,7 @@ fn read(
     Guarded {
         trust,
         is_bound: false,
+        is_stopped: false,
         layout,
         identity: function.identity,
         header_type: space.read_u8(at, header::HEADER_TYPE),

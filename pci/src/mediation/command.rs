@@ -74,7 +74,11 @@ impl<const N: usize> Mediation<N> {
         let mut real = guarded.wanted;
         if real.bus_master() && guarded.is_withheld() {
             real.set_bus_master(false);
-            decision.verdict = Verdict::Withhold(Reason::Unbound);
+            let reason = match guarded.is_stopped {
+                true => Reason::Stopped,
+                false => Reason::Unbound,
+            };
+            decision.verdict = Verdict::Withhold(reason);
         }
         if real.memory_space()
             && guarded.decode == Decode::Switchable

@@ -43,6 +43,8 @@ pub enum Reason {
     Rom,
     /// The device is untrusted and nothing is bound to it yet.
     Unbound,
+    /// The device was stopped for what it did.
+    Stopped,
     /// A base address register has no address.
     Unplaced {
         /// Its index.
@@ -109,6 +111,7 @@ impl fmt::Display for Reason {
             Self::ReadOnly => f.write_str("the register is read-only"),
             Self::Rom => f.write_str("the expansion ROM of an untrusted device is never shown"),
             Self::Unbound => f.write_str("bus mastering stays off until something is bound to the untrusted device; see its protection in the device table"),
+            Self::Stopped => f.write_str("bus mastering stays off until the device is replaced, after what it did"),
             Self::Unplaced { bar } => write!(f, "base address register {bar} has no address yet; decoding stays off until it has"),
             Self::BeyondMachine { at } => write!(f, "the range at {at} is beyond the machine's address space; it stays off"),
             Self::Protected { at, kind } => write!(f, "the range at {at} would cover {kind}; it stays off until it is moved"),

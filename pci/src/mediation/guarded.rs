@@ -90,6 +90,8 @@ pub(super) enum Recovery {
 pub(super) struct Guarded {
     pub(super) trust: Trust,
     pub(super) is_bound: bool,
+    /// It may not be a bus master again before it is replaced.
+    pub(super) is_stopped: bool,
     pub(super) layout: Layout,
     pub(super) identity: Identity,
     pub(super) header_type: u8,
@@ -233,7 +235,8 @@ impl Guarded {
 
     /// Whether bus mastering must stay off for now.
     pub(super) fn is_withheld(&self) -> bool {
-        self.trust == Trust::Untrusted && !self.is_bound && self.layout == Layout::Endpoint
+        let is_unbound = self.trust == Trust::Untrusted && !self.is_bound;
+        self.is_stopped || is_unbound && self.layout == Layout::Endpoint
     }
 
     /// The base address register or ROM the double word at `offset` belongs to.

@@ -165,11 +165,25 @@ impl Keepouts {
     /// # Errors
     /// What the range would cover.
     pub fn admit(&self, range: ByteRange<Hpa>) -> Result<(), Reason> {
+        self.admit_but(range, None)
+    }
+
+    /// Whether a device that firmware had decode `range` may go on: chip sets have registers among what
+    /// else is the platform's.
+    ///
+    /// # Errors
+    /// What the range covers.
+    pub fn admit_beside_platform(&self, range: ByteRange<Hpa>) -> Result<(), Reason> {
+        self.admit_but(range, Some(KeepoutKind::Platform))
+    }
+
+    fn admit_but(&self, range: ByteRange<Hpa>, legal: Option<KeepoutKind>) -> Result<(), Reason> {
         let at = range.start();
         if range.last() > self.last {
             return Err(Reason::BeyondMachine { at });
         }
-        match self.ranges.iter().find(|(r, _)| r.overlaps(&range)) {
+        let mut covered = self.ranges.iter().filter(|(r, _)| r.overlaps(&range));
+        match covered.find(|(_, kind)| Some(*kind) != legal) {
             Some(&(_, kind)) => Err(Reason::Protected { at, kind }),
             None => Ok(()),
         }

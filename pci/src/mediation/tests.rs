@@ -146,7 +146,7 @@ impl World {
         let id = self.ids[index];
         let decision = match is_bound {
             true => self.mediation.bind(id),
-            false => self.mediation.unbind(id),
+            false => self.mediation.stop(id),
         };
         // A function out of reach keeps what it has; the caller took its contexts away.
         let Some(decision) = decision else {
@@ -366,6 +366,81 @@ fn an_untrusted_device_masters_nothing_before_it_is_bound() {
     assert_eq!(world.machine.functions[EDU].u16(4), 0x0006);
     world.bind(EDU, false);
     assert_eq!(world.machine.functions[EDU].u16(4), 0x0002);
+}
+
+/// A device's word for where it decodes: its command register does not clear, and its base address is
+/// wherever it likes.
+fn liar(index: usize, base: u32) -> Machine {
+    let mut machine = Machine::new();
+    let function = &mut machine.functions[index];
+    function.set16(4, 2);
+    function.writable[4] &= !2;
+    function.set32(0x10, base | function.u32(0x10) & 0xf);
+    function.writable[0x10..0x14].fill(0);
+    machine
+}
+
+fn adopt(mut machine: Machine, index: usize, trust: Trust) -> (World, Result<Adoption, Refused>) {
+    let mut world = World::new();
+    let at = machine.address_of(index).unwrap();
+    let adoption = world.mediation.adopt(&mut machine, world.ids[index], trust);
+    assert_eq!(adoption.is_err(), !world.mediation.knows(at));
+    world.machine = machine;
+    (world, adoption)
+}
+
+/// "1 = Allows the device to respond to Memory Space accesses": PCI 3.0, section 6.2.2. One that responds
+/// all the same says itself where, and Bouncer writes to MSI-X tables where it says.
+#[test]
+fn an_untrusted_device_that_cannot_be_stopped_from_decoding_stays_hidden() {
+    for base in [0x7f00_0000, 0x0010_0000, 0xfed9_0000, 0xfe70_0000] {
+        let (world, adoption) = adopt(liar(EDU, base), EDU, Trust::Untrusted);
+        let at = world.machine.address_of(EDU).unwrap();
+        assert_eq!(adoption, Err(Refused::Unstoppable { at }));
+        assert_eq!(world.mediation.decoded(world.ids[EDU], 0), None);
+        assert_eq!(world.read32(EDU, 0), u32::MAX);
+    }
+}
+
+#[test]
+fn a_trusted_device_that_decodes_always_does_so_where_nobody_else_is_or_stays_hidden() {
+    let kind = KeepoutKind::Hypervisor;
+    let (world, adoption) = adopt(liar(NIC, 0x7f00_0000), NIC, Trust::Trusted);
+    let at = world.machine.address_of(NIC).unwrap();
+    let reason = Reason::Protected {
+        at: Hpa::new(0x7f00_0000),
+        kind,
+    };
+    assert_eq!(adoption, Err(Refused::Misplaced { at, reason }));
+    let (world, adoption) = adopt(liar(NIC, 0xfd00_0000), NIC, Trust::Trusted);
+    assert!(adoption.is_ok(), "{adoption:?}");
+    let decoded = world.mediation.decoded(world.ids[NIC], 0).unwrap();
+    assert_eq!(decoded.start().raw(), 0xfd00_0000);
+}
+
+/// Firmware had it decode there, and that was never legal.
+#[test]
+fn what_firmware_left_over_the_hypervisor_is_switched_off_in_a_trusted_device_too() {
+    let mut machine = Machine::new();
+    machine.functions[NIC].set32(0x10, 0x7f00_0000);
+    machine.functions[NIC].set16(4, 2);
+    let (world, adoption) = adopt(machine, NIC, Trust::Trusted);
+    assert!(adoption.unwrap().withheld.is_some());
+    assert_eq!(world.machine.functions[NIC].u16(4) & 2, 0);
+}
+
+#[test]
+fn a_device_that_was_stopped_masters_nothing_until_it_is_adopted_anew() {
+    let mut world = World::new();
+    world.write(NIC, Register::word(4), 0x0006);
+    world.bind(NIC, false);
+    assert_eq!(world.machine.functions[NIC].u16(4), 0x0002);
+    let verdict = world.write(NIC, Register::word(4), 0x0006);
+    assert_eq!(verdict, Verdict::Withhold(Reason::Stopped));
+    world.write32(NIC, 0x10, 0xfd00_0000);
+    assert_eq!(world.machine.functions[NIC].u16(4), 0x0002);
+    let (mut world, _) = adopt(world.machine, NIC, Trust::Trusted);
+    assert_eq!(world.write(NIC, Register::word(4), 0x0006), Verdict::Pass);
 }
 
 #[test]

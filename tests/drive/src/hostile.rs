@@ -3,7 +3,7 @@
 use mediator::{Looked, Mediator};
 use memory::{Gpa, GuestMemory, PAGE_SIZE};
 
-use crate::driver::{put, set_quad};
+use crate::driver::{ENTRIES, put, set_quad};
 use crate::memory_map::{self, PAIRS};
 use crate::play::Play;
 
@@ -54,7 +54,8 @@ impl Play<'_> {
                 });
             }
             15 if self.dice.one_in(8) => self.forget(),
-            15 | 16 => self.create_properly(),
+            15 => self.create_properly(),
+            16 | 17 => self.read_or_write_half_properly(),
             _ => self.look(),
         }
     }
@@ -117,7 +118,7 @@ impl Play<'_> {
             let mut words = [0; 16];
             words[0] = opcode;
             set_quad(&mut words, 6, ring);
-            words[10] = 31 << 16 | queue as u32;
+            words[10] = (ENTRIES - 1) << 16 | queue as u32;
             words[11] = (queue as u32) << 16 | 3;
             self.submit(0, &words);
             let tail = self.tails[0];
@@ -128,12 +129,39 @@ impl Play<'_> {
         self.tails[queue] = 0;
     }
 
+    /// Blocks at a list of pages, one of which may be anything.
+    fn read_or_write_half_properly(&mut self) {
+        let wild = memory_map::wild();
+        let count = wild.len() / PAGE_SIZE;
+        let page = |index: u64| wild.start().raw() + index % count * PAGE_SIZE;
+        let (first, list) = (self.dice.roll(count), page(self.dice.roll(count)));
+        let bad = self.dice.roll(12);
+        for entry in 1..8 {
+            let at = if entry == bad {
+                self.bad_address()
+            } else {
+                page(first + entry)
+            };
+            put(&self.stage.sides, list + 8 * entry, &at.to_le_bytes());
+        }
+        let mut words = [0; 16];
+        (words[0], words[1]) = (self.dice.pick(&[1, 2]), 1);
+        set_quad(&mut words, 6, page(first) + self.dice.roll(2) * 0x7c0);
+        set_quad(&mut words, 8, list + 8);
+        words[10] = self.dice.roll(100) as u32;
+        words[12] = self.dice.roll(64) as u32;
+        let queue = 1 + self.dice.roll(PAIRS as u64 - 1) as usize;
+        self.submit(queue, &words);
+        let tail = self.tails[queue];
+        self.write(0x1000 + 8 * queue as u32, tail);
+    }
+
     fn submit(&mut self, queue: usize, words: &[u32; 16]) {
         let tail = self.tails[queue];
         let at = memory_map::submission_ring(queue) + u64::from(tail) * 64;
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         put(&self.stage.sides, at, &bytes);
-        self.tails[queue] = (tail + 1) % 32;
+        self.tails[queue] = (tail + 1) % ENTRIES;
     }
 
     fn ring_anything(&mut self) {
@@ -143,7 +171,7 @@ impl Play<'_> {
         let any = self.dice.any() as u32;
         let value = self
             .dice
-            .pick(&[0, 1, 2, 31, 32, 33, 0xffff, u32::MAX, any & 0x1f, any]);
+            .pick(&[0, 1, 2, 31, 32, 33, 0xffff, u32::MAX, any & 0xf, any]);
         self.write(0x1000 + 4 * index, value);
     }
 

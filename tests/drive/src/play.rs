@@ -1,16 +1,18 @@
 //! A play: two parties, the mediator between them, and what must hold after every act.
 
-use bounce::rehearsal::{Sides, Touch, most};
+mod invariants;
+
+use bounce::rehearsal::Sides;
 use bounce::{Arena, Page, Part};
 use kit::SparseMemory;
 use mediator::nvme::{Namespace, Nvme, QueuePair, Request, Storage};
 use mediator::rehearsal::Stage;
 use mediator::{Looked, Mediator};
-use memory::{ByteRange, Gpa, PAGE_SIZE};
+use memory::{ByteRange, Iova, PAGE_SIZE};
 
 use crate::controller::{Controller, SHIFTS};
 use crate::dice::Dice;
-use crate::driver::{Asked, Driver, Question, get, put};
+use crate::driver::{Asked, Driver, ENTRIES, Question, get, put};
 use crate::lies::scribble;
 use crate::memory_map::{self, CANARY, PAIRS};
 
@@ -36,6 +38,8 @@ pub struct Tally {
     pub given: u64,
     /// Bytes of requests that were moved either way.
     pub moved: u64,
+    /// Pages of a window that were found to lead where they may.
+    pub reached: u64,
     /// Bytes that were compared with what they must be.
     pub verified: u64,
     /// How often a device was refused at once.
@@ -54,6 +58,7 @@ impl core::ops::AddAssign for Tally {
         self.answers += other.answers;
         self.given += other.given;
         self.moved += other.moved;
+        self.reached += other.reached;
         self.verified += other.verified;
         self.unfit += other.unfit;
         self.cut_off += other.cut_off;
@@ -85,6 +90,8 @@ pub struct Play<'a> {
     pub(crate) tails: [u32; PAIRS],
     /// What a hostile driver's rings still ask for, whenever it rings for old entries.
     named: Vec<Asked>,
+    /// What was asked of a controller that was told to disable itself, until it says that it did.
+    fading: Vec<Asked>,
     /// What the honest driver's tails were when it last rang, and its heads when it last said so.
     rung: [[u32; 2]; PAIRS],
     /// Whether the mediator wants to be called again.
@@ -143,7 +150,7 @@ impl Play<'_> {
             pages: &mut pages,
             scratch: &mut [0; PAGE_SIZE as usize],
         };
-        let nvme = match Nvme::new(storage, arena, &mut stage) {
+        let mut nvme = match Nvme::new(storage, arena, &mut stage) {
             Ok(nvme) => nvme,
             Err(why) => {
                 assert!(parties.device_lies, "{why}");
@@ -154,6 +161,14 @@ impl Play<'_> {
                 };
             }
         };
+        let mut window = vec![Page::NEW; 256];
+        if dice.one_in(3) {
+            let start = arena.writable().last().raw() + 1;
+            let range = ByteRange::new(Iova::new(start), window.len() as u64 * PAGE_SIZE);
+            stage.mappable = range;
+            let range = range.expect("a window has pages");
+            nvme.map_whole_pages(range, &mut window, &mut stage);
+        }
         let driver = Driver::new(dice.any(), nvme.longest_transfer());
         let mut play = Play {
             parties,
@@ -163,6 +178,7 @@ impl Play<'_> {
             driver,
             tails: [0; PAIRS],
             named: Vec::new(),
+            fading: Vec::new(),
             rung: [[0; 2]; PAIRS],
             has_more: false,
             moved: [0; 2],
@@ -226,60 +242,7 @@ impl Play<'_> {
             assert!(self.parties.device_lies, "cut off for {:?}", self.stage.lie);
             self.driver.asked.clear();
         }
-    }
-
-    /// "No guest byte outside the extents of a request that the guest made is ever written", and
-    /// none is read that is not a request's, a queue's or a list's.
-    fn check_touches(&mut self, touches: &[Touch]) {
-        for touch in touches {
-            match *touch {
-                Touch::CopiedIn(range, _) => {
-                    self.moved[0] += range.len();
-                    assert!(self.may_copy(range, false), "{touch:?}");
-                }
-                Touch::CopiedOut(_, range) => {
-                    self.moved[1] += range.len();
-                    assert!(self.may_copy(range, true), "{touch:?}");
-                }
-                Touch::Wrote(range) => {
-                    let is_reply = memory_map::rings().covers(&range) || self.is_in_buffers(range);
-                    self.moved[1] += if is_reply { 0 } else { range.len() };
-                    assert!(is_reply || self.may_copy(range, true), "{touch:?}");
-                }
-                Touch::Read(range) => assert!(self.may_read(range), "{touch:?}"),
-                Touch::Loaded(_) | Touch::Stored(_) | Touch::Scrubbed(_) => {}
-            }
-        }
-        if !self.parties.guest_harms {
-            let fetched = touches.iter().filter_map(Touch::fetched);
-            let fetched = fetched.filter(|range| !self.is_in_buffers(*range));
-            assert!(most(fetched) <= 1, "fetched twice: {touches:?}");
-        }
-    }
-
-    /// Whether the bytes are those of a request that is under way.
-    fn may_copy(&self, range: ByteRange<Gpa>, is_to_guest: bool) -> bool {
-        if self.parties.guest_harms && memory_map::wild().covers(&range) {
-            return true;
-        }
-        let mut asked = self.driver.asked.iter().chain(&self.named);
-        asked.any(|asked| asked.is_to_guest == is_to_guest && asked.covers(range))
-    }
-
-    fn may_read(&self, range: ByteRange<Gpa>) -> bool {
-        if self.parties.guest_harms {
-            return !memory_map::untouched().overlaps(&range);
-        }
-        let is_list = (0..memory_map::SLOTS).any(|slot| {
-            let [first, second] = memory_map::lists(slot);
-            first <= range.start().raw() && range.last().raw() < second + PAGE_SIZE
-        });
-        is_list || memory_map::rings().covers(&range) || self.is_in_buffers(range)
-    }
-
-    fn is_in_buffers(&self, range: ByteRange<Gpa>) -> bool {
-        let [first, second] = memory_map::doorbells();
-        first <= range.start().raw() && range.last().raw() < second + PAGE_SIZE
+        self.check_reach();
     }
 
     /// The driver finds what is in its completion queues.
@@ -319,7 +282,7 @@ impl Play<'_> {
     }
 
     pub(crate) fn program_queues(&mut self) {
-        self.write(0x24, 31 << 16 | 31);
+        self.write(0x24, (ENTRIES - 1) << 16 | (ENTRIES - 1));
         self.write(0x28, memory_map::submission_ring(0) as u32);
         self.write(0x2c, 0);
         self.write(0x30, memory_map::completion_ring(0) as u32);
@@ -344,24 +307,42 @@ impl Play<'_> {
 
     /// Disables the controller, waits as long as one waits, and enables it again.
     fn reset(&mut self) {
-        // From here on nothing is written for what was asked before.
+        // From here on nothing is written for what was asked before, but by the device itself.
+        self.fading.extend(self.driver.asked.iter().cloned());
         self.driver.lose_all();
         self.write(0x14, 0);
-        let is_disabled = (0..8).any(|_| {
+        let is_disabled = (0..64).any(|_| {
+            if self.dice.one_in(4) {
+                // Rung too late, and looked at meanwhile.
+                let (doorbell, value) = (self.dice.roll(8) as u32, self.dice.roll(10) as u32);
+                self.write(0x1000 + 4 * doorbell, value);
+                self.look();
+            }
             self.device_acts();
             self.read(0x1c) & 1 == 0
         });
         assert!(is_disabled || self.parties.device_lies);
+        if is_disabled {
+            self.fading.clear();
+            self.check_reach();
+        }
         self.enable();
     }
 
+    /// The function is reset behind everybody's back, and the mediator told.
     pub(crate) fn forget(&mut self) {
         self.driver.lose_all();
+        self.stage.act(|controller, _| controller.reset());
         self.call(|nvme, stage| {
             nvme.forget(stage);
             Looked::Nothing
         });
         assert_eq!(self.nvme.in_flight(), 0);
+        assert_eq!(
+            self.stage.sides.mapped(),
+            [],
+            "the device still reaches something"
+        );
     }
 
     /// Rings for everything that was put.
@@ -385,6 +366,7 @@ impl Play<'_> {
                 continue;
             }
             let seen = self.driver.pairs[queue].seen;
+            self.driver.pairs[queue].untold = 0;
             if self.driver.has_buffers && queue != 0 {
                 let at = memory_map::doorbells()[0] + 8 * queue as u64 + 4;
                 put(&self.stage.sides, at, &seen.to_le_bytes());
@@ -425,7 +407,7 @@ impl Play<'_> {
     /// With honest parties everything that was asked is answered.
     fn finish(&mut self) {
         self.stage.is_masked = false;
-        for _ in 0..200 {
+        for _ in 0..400 {
             self.ring();
             self.device_acts();
             self.look();
@@ -499,6 +481,9 @@ impl Play<'_> {
         let old = core::mem::replace(&mut self.rung[queue][kind], new);
         if old == new {
             return;
+        }
+        if kind == 1 {
+            self.driver.pairs[queue].untold = 0;
         }
         let offset = 8 * queue as u64 + 4 * kind as u64;
         if self.driver.has_buffers && queue != 0 {

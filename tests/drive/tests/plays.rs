@@ -30,6 +30,7 @@ fn honest_parties_get_every_byte() {
         "{tally:?}"
     );
     assert!(tally.held_back > 0, "pages never ran out: {tally:?}");
+    assert!(tally.reached > 0, "no window led anywhere: {tally:?}");
     assert!(tally.unannounced > 50, "every one was announced: {tally:?}");
     assert_eq!((tally.unfit, tally.cut_off), (0, 0));
 }
@@ -47,7 +48,7 @@ fn a_device_that_lies_moves_no_byte_but_those_of_requests() {
 fn a_driver_that_means_harm_moves_no_byte_but_what_it_named() {
     let tally = play((false, true), 0..40, 200);
     assert_eq!((tally.unfit, tally.cut_off), (0, 0), "the device is honest");
-    assert!(tally.given > 500 && tally.moved > 1 << 16, "{tally:?}");
+    assert!(tally.given > 200 && tally.moved > 1 << 16, "{tally:?}");
 }
 
 #[test]

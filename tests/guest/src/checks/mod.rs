@@ -16,6 +16,7 @@ mod hotplug;
 mod idle;
 mod ipis;
 mod meddle;
+mod message;
 mod msr;
 mod net;
 mod nmi;
@@ -77,6 +78,7 @@ pub(crate) const TABLE: &[Check] = &[
     default("trap", 60, trap::run),
     default("hidden", 120, hidden::run),
     on_request("straddle", 30, straddle::run),
+    on_request("message", 10, message::run),
     on_request("hidden-flood", 120, hidden::flood),
     on_request("disk", 120, disk::run),
     on_request("disk-reads", 120, disk::reads),

@@ -3,6 +3,7 @@
 //! The device is driven from outside, past Bouncer; the policy trusts everything else, so that the
 //! guest works while it is under attack.
 
+mod bridge;
 mod flood;
 mod interrupts;
 mod memory;
