@@ -16,9 +16,9 @@ const CHECKS: &[&str] = &["iommu-groups", "nvme-files", "nvme-fio"];
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A drive under verified load in a kernel that is told `words`.
-fn load(name: &str, words: &str) -> Outcome {
-    let scene = Scene::bouncer(name)
-        .policy(UNTRUSTED_DRIVE)
+fn loaded(name: &str, policy: &str, words: &str) -> Scene {
+    Scene::bouncer(name)
+        .policy(policy)
         .patience(PATIENCE)
         .drive(DRIVE)
         .processors(2)
@@ -26,7 +26,11 @@ fn load(name: &str, words: &str) -> Outcome {
         .tools()
         .append(SMALL)
         .append(words)
-        .checks(CHECKS);
+        .checks(CHECKS)
+}
+
+fn load(name: &str, words: &str) -> Outcome {
+    let scene = loaded(name, UNTRUSTED_DRIVE, words);
     let session = scene.begin_mediated(DRIVE_RULE);
     let outcome = scene.end(session);
     held(name, &outcome, CHECKS);
@@ -66,8 +70,13 @@ fn says(outcome: &Outcome, words: &str) -> bool {
 
 /// The number behind `key=` in Bouncer's last words about the first unit.
 fn counted(outcome: &Outcome, key: &str) -> f64 {
+    counted_of(outcome, key, "@viommu reads=")
+}
+
+/// The same in the first line that has these words.
+fn counted_of(outcome: &Outcome, key: &str, words: &str) -> f64 {
     let mut lines = outcome.bouncer.iter();
-    let line = lines.find(|line| line.text.starts_with("@viommu reads="));
+    let line = lines.find(|line| line.text.contains(words));
     let fact = line.and_then(|line| {
         let mut words = line.text.split_whitespace();
         words.find_map(|word| word.strip_prefix(&format!("{key}=")))
@@ -114,6 +123,35 @@ fn a_drive_works_where_the_kernel_passes_addresses_through() {
     let outcome = load(name, "intel_iommu=on iommu=pt");
     assert_eq!(groups(&outcome), (1.0, 0.0), "{outcome}");
     assert!(counted(&outcome, "refused") == 0.0, "{outcome}");
+}
+
+/// The drive has no mediator, and reaches what the kernel maps.
+const PAGED: &str = r#"
+version = 1
+default = "trusted"
+
+[[device]]
+name = "drive"
+match = { path = "0000:00:10.0/00.0" }
+trust = "untrusted"
+mediator = "none"
+fallback = "page"
+"#;
+
+#[test]
+fn a_drive_without_a_mediator_works_by_what_the_kernel_maps() {
+    let name = "a_drive_without_a_mediator_works_by_what_the_kernel_maps";
+    let outcome = loaded(name, PAGED, "intel_iommu=on").play();
+    held(name, &outcome, CHECKS);
+    complains_of_nothing(&outcome);
+    assert_eq!(groups(&outcome), (1.0, 0.0), "{outcome}");
+    let of = |key| counted_of(&outcome, key, " carries=1");
+    // Each map and each unmap is one write, and nothing is read.
+    assert!(
+        of("writes") < 1.05 * of("forgotten") && of("reads") < 100.0,
+        "{outcome}"
+    );
+    assert!(of("forgotten") > 1e3 && of("refused") == 0.0, "{outcome}");
 }
 
 /// The educational device has a mediator, and nobody in the kernel maps anything for it.
