@@ -157,7 +157,7 @@ fn take_over(
                 pools: unsafe { Pools::new(handoff.pools.range()) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
-            firmware::replace_dmar(handoff, virtual_unit::there().map(|unit| unit.table()))?;
+            firmware::replace_dmar(handoff, virtual_unit::table())?;
             let held = fabric.lock();
             held.describe();
             (Some(fabric), held.unused())
