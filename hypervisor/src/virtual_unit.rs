@@ -1,9 +1,11 @@
 //! The remapping units that the guest sees: where their registers are, and what is done for them.
 //!
-//! The first is in front of devices whose addresses are translated here. What the guest has mapped for devices
-//! behind the second is carried over into the real tables. The third remaps the interrupts of all others. Whoever writes a register holds the fabric's lock until everything asked for is done: every mediated
-//! device is taken in turn, so that what it had under way is over, and every real unit has forgotten what is not
-//! lent any more, before the guest reads that it is. The unit's own lock is the last one taken.
+//! The first is in front of devices whose addresses are translated here. What the guest has mapped for
+//! devices behind the second is carried over into the real tables. The third remaps the interrupts of all
+//! others. Whoever writes a register holds the fabric's lock until everything asked for is done: every
+//! mediated device is taken in turn, so that what it had under way is over, and every real unit has
+//! forgotten what is not lent any more, before the guest reads that it is. The unit's own lock is the last
+//! one taken.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -25,6 +27,8 @@ use crate::run;
 
 /// Descriptors of the queue that are read in one exit. The rest waits until the processor comes again.
 const BUDGET: u32 = 256;
+/// Times that interrupt entries are read again in one exit: each may be about every interrupt there is.
+const REMAPPED: u32 = 4;
 /// Entries of the guest's tables that are read in one exit.
 const ENTRIES: u32 = 4096;
 
@@ -197,7 +201,7 @@ impl Shared {
     }
 
     fn serve(&'static self, machine: &'static Machine, area: &Area, fabric: &mut Fabric) {
-        let (mut budget, mut left) = (BUDGET, ENTRIES);
+        let (mut budget, mut left, mut remapped) = (BUDGET, ENTRIES, 0);
         loop {
             if !fabric.carry_on(self, machine, &mut left) {
                 return self.wait(area);
@@ -220,6 +224,10 @@ impl Shared {
                 Some(Work::Interrupts(entries)) => {
                     count(&self.counts.interrupts);
                     fabric.read_interrupts_again(self, entries);
+                    remapped += 1;
+                    if remapped == REMAPPED && has_more {
+                        return self.wait(area);
+                    }
                 }
                 None if has_more => return self.wait(area),
                 None => return,
