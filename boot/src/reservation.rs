@@ -114,7 +114,9 @@ fn layout(needs: Needs) -> Option<Reservation> {
     let pages = |bytes: u64| bytes.checked_next_multiple_of(PAGE_SIZE);
     // The nested and our own tables map the whole width. One page-directory-pointer page covers 2^39
     // bytes with pages of 1 GiB; without those, a directory for every GiB comes to it.
-    let pages_of = |bits: u8| 1_u64 << needs.physical_width.saturating_sub(bits);
+    // Tables have four levels, which translate 48 bits.
+    let width = needs.physical_width.min(48);
+    let pages_of = |bits: u8| 1_u64 << width.saturating_sub(bits);
     let directories = if needs.has_1gib_pages {
         0
     } else {

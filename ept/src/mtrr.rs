@@ -181,7 +181,9 @@ impl Range {
         let base = Base::from_word(registers.base);
         let mask = Mask::from_word(registers.mask);
         let bits = (mask.page() << 12) & last;
-        mask.valid().then(|| Self {
+        // A range that begins beyond the last address holds none that anybody asks for.
+        let is_beyond = (base.page() & mask.page()) << 12 & !last != 0;
+        (mask.valid() && !is_beyond).then(|| Self {
             base: (base.page() << 12) & bits,
             mask: bits,
             last,

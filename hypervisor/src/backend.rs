@@ -176,7 +176,14 @@ pub(crate) enum Exit {
     InvalidateCaches,
     /// XSETBV of the register in ECX.
     ExtendedControl,
-    /// The processor refused to enter the guest, or left it for a reason unknown here.
+    /// The processor did not enter the guest.
+    Refused {
+        /// The extension's own number for it.
+        code: u64,
+        /// Two words of detail.
+        detail: [u64; 2],
+    },
+    /// The processor left the guest for a reason unknown here.
     Failed {
         /// The extension's own number for it.
         code: u64,
@@ -201,7 +208,7 @@ impl Exit {
             Self::Hypercall => Reason::Hypercall,
             Self::Virtualization => Reason::Virtualization,
             Self::ExtendedControl => Reason::Xsetbv,
-            Self::InvalidateCaches | Self::Failed { .. } => Reason::Other,
+            Self::InvalidateCaches | Self::Refused { .. } | Self::Failed { .. } => Reason::Other,
         }
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Machine {
     pub(crate) io_apics: IoApics,
     /// What the keyboard controller waits for.
     pub(crate) keyboard: TicketMutex<Keyboard>,
-    /// Bits of a physical address, asked of the processor once: under another hypervisor CPUID is dear.
+    /// Bits of a physical address that name memory, asked of the processor once: under another hypervisor CPUID is dear.
     pub(crate) physical_width: u32,
     /// Every processor's area, in the order of their numbers.
     pub(crate) areas: Vec<&'static Area, MAX_PROCESSORS>,
@@ -98,10 +98,14 @@ impl Machine {
             run::call(area);
         }
         let done = || !self.areas.iter().any(|area| is_behind(&area));
-        self.timer
-            .wait_until(PATIENCE, done)
-            .then_some(())
-            .ok_or(TimedOut)
+        if self.timer.wait_until(PATIENCE, done) {
+            return Ok(());
+        }
+        // Whoever did not hear this call is sent the next one all the same.
+        for area in self.areas.iter().filter(is_behind) {
+            area.take_call();
+        }
+        Err(TimedOut)
     }
 
     /// How often any processor left the guest for `reason`.

@@ -99,6 +99,7 @@ fn take_over(
     let policy = devices::policy(handoff)?;
     let found = firmware::read(handoff)?;
     check_ids(&found)?;
+    mappings::check_width(handoff)?;
     let own = ByteRange::new(Gpa::new(handoff.own.base), handoff.own.len).ok_or(Refusal::Memory)?;
     let free = handoff.free.range().ok_or(Refusal::Memory)?;
     // SAFETY: the validated hand-over says that nobody uses this part of Bouncer's own memory.
@@ -156,7 +157,7 @@ fn take_over(
                 pools: unsafe { Pools::new(handoff.pools.range()) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
-            firmware::replace_dmar(handoff, virtual_unit::there().map(|unit| unit.table()))?;
+            firmware::replace_dmar(handoff, virtual_unit::table())?;
             let held = fabric.lock();
             held.describe();
             (Some(fabric), held.unused())

@@ -8,19 +8,21 @@ use core::arch::asm;
 use boot::handoff::Handoff;
 use ept::{
     Access, Depth, Ept, Eptp, FIXED_MTRRS, GuestMap, HostAttributes, HostPaging, MapError, Mtrrs,
-    Nested, Npt, PatIndex, Plan, Trap, TrapKind, VariableMtrr,
+    Nested, Npt, PatIndex, Plan, PlanError, Trap, TrapKind, VariableMtrr, map_machine,
 };
 use heapless::Vec;
 use memory::{ByteRange, Flush, Gpa, Hpa, Hva, PAGE_SIZE, TimedOut};
 use paging::{Change, Draft, PageSize};
+use processor::mtrr;
+use processor::physical::Told;
 use raw_cpuid::CpuId;
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 
 use crate::backend::NestedFormat;
 use crate::cpu::apic;
 use crate::cpu::area::Area;
-use crate::cpu::instructions::read_msr;
-use crate::machine::Machine;
+use crate::cpu::instructions::{cpuid, read_msr};
+use crate::machine::{self, Machine};
 use crate::own::OwnFrames;
 use crate::refusal::Refusal;
 
@@ -45,41 +47,36 @@ impl Root {
     }
 }
 
-/// Bits of a physical address, and the largest page the processor has.
-fn geometry() -> (u32, PageSize) {
-    let cpuid = CpuId::new();
-    let width = cpuid
-        .get_processor_capacity_feature_info()
-        .map_or(36, |info| u32::from(info.physical_address_bits()));
-    let has_1gib = cpuid
-        .get_extended_processor_and_feature_identifiers()
-        .is_some_and(|features| features.has_1gib_pages());
-    (
-        width,
-        if has_1gib {
-            PageSize::GiB1
-        } else {
-            PageSize::MiB2
-        },
-    )
-}
-
 /// The largest page of tables in the processor's own format.
 pub(crate) fn largest_page() -> PageSize {
-    geometry().1
+    let has_1gib = CpuId::new()
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|features| features.has_1gib_pages());
+    if has_1gib {
+        PageSize::GiB1
+    } else {
+        PageSize::MiB2
+    }
 }
 
-/// Builds Bouncer's own tables: all physical memory one to one, readable and writable and never
-/// executable, but for the image, whose parts get what they need and no more, and for the pages
-/// below the stacks, which are not there.
+/// Builds Bouncer's own tables: all physical addresses one to one, readable and writable and never
+/// executable, what is not memory uncached; but for the image, whose parts get what they need and no
+/// more, and for the pages below the stacks, which are not there.
 pub(crate) fn own(
     handoff: &Handoff,
     areas: &[&'static Area],
     frames: &mut OwnFrames,
 ) -> Result<Root, Refusal> {
-    let (width, largest) = geometry();
-    let width = mapped_width(width);
-    let mut draft = Draft::new(HostPaging::new(Depth::Four, width, largest), frames)?;
+    let width = mapped_width(physical_width());
+    let format = HostPaging::new(Depth::Four, width, largest_page());
+    let mut draft = Draft::new(format, frames)?;
+    let memory = machine::memory_of(handoff);
+    map_machine(
+        &mut draft,
+        frames,
+        width,
+        memory.into_iter().chain(handoff.own.range()),
+    )?;
     let mut map = |start: u64, len: u64, access| -> Result<(), Refusal> {
         let range = ByteRange::new(Hva::new(start), len).ok_or(Refusal::Memory)?;
         let attributes = HostAttributes {
@@ -89,7 +86,6 @@ pub(crate) fn own(
         };
         Ok(draft.map(frames, range, Hpa::new(start), attributes)?)
     };
-    map(0, 1 << width, Access::READ_WRITE)?;
     for segment in handoff.told_segments() {
         let access = Access {
             write: segment.access.is_writable(),
@@ -111,9 +107,52 @@ pub(crate) fn message_window() -> Option<ByteRange<Gpa>> {
     ByteRange::inclusive(Gpa::new(0xfee0_1000), Gpa::new(0xfeef_ffff))
 }
 
-/// Bits of a physical address.
+/// Bits of a physical address that name memory, as far as tables of four levels translate them.
 pub(crate) fn physical_width() -> u32 {
-    geometry().0
+    const TME_ACTIVATE: u32 = 0x982;
+    const SYSCFG: u32 = 0xc001_0010;
+    /// CPUID 7, ECX: IA32_TME_ACTIVATE exists.
+    const TME: u32 = 1 << 13;
+    /// CPUID 8000_001Fh, EAX: memory can be encrypted by page tables.
+    const SME: u32 = 1 << 0;
+    let has = |leaf: u32| cpuid(0x8000_0000, 0).eax >= leaf;
+    let activate = || read_msr(TME_ACTIVATE).ok();
+    let syscfg = |ebx| read_msr(SYSCFG).ok().map(|syscfg| (ebx, syscfg));
+    let encryption = if has(0x8000_001f) {
+        let leaf = cpuid(0x8000_001f, 0);
+        (leaf.eax & SME != 0).then_some(leaf.ebx)
+    } else {
+        None
+    };
+    let told = Told {
+        width: match has(0x8000_0008) {
+            true => cpuid(0x8000_0008, 0).eax & 0xff,
+            false => 36,
+        },
+        key_ids: (cpuid(7, 0).ecx & TME != 0).then(activate).flatten(),
+        encryption: encryption.and_then(syscfg),
+    };
+    told.width()
+}
+
+/// Refuses a machine whose addresses cannot be told apart: of a width that no processor has, or with
+/// memory where Bouncer sees none.
+pub(crate) fn check_width(handoff: &Handoff) -> Result<(), Refusal> {
+    let width = physical_width();
+    if !(32..=52).contains(&width) {
+        return Err(PlanError::Width(width).into());
+    }
+    let beyond = |piece: &ByteRange<Hpa>| piece.last().raw() >> width != 0;
+    match machine::memory_of(handoff)
+        .iter()
+        .find(|piece| beyond(piece))
+    {
+        Some(piece) => Err(Refusal::MemoryBeyond {
+            last: piece.last(),
+            width,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Bits of an address that Bouncer's own tables map, of so many of a physical one.
@@ -212,10 +251,7 @@ fn let_through<F: Nested>(
 /// The MTRRs of the running processor as the firmware set them; those of the others are the same (SDM
 /// vol. 3A, 12.11.8).
 fn mtrrs(width: u32, frames: &mut OwnFrames) -> Result<Mtrrs<'static>, Refusal> {
-    use x86::msr::{
-        IA32_MTRR_DEF_TYPE, IA32_MTRR_FIX4K_C0000, IA32_MTRR_FIX16K_80000, IA32_MTRR_FIX64K_00000,
-        IA32_MTRR_PHYSBASE0, IA32_MTRRCAP,
-    };
+    use x86::msr::{IA32_MTRR_DEF_TYPE, IA32_MTRR_PHYSBASE0, IA32_MTRRCAP};
     /// IA32_MTRRCAP: how many variable pairs there are, and whether there are fixed ones.
     const VARIABLE: u64 = 0xff;
     const FIXED: u64 = 1 << 8;
@@ -227,13 +263,7 @@ fn mtrrs(width: u32, frames: &mut OwnFrames) -> Result<Mtrrs<'static>, Refusal> 
     });
     // Pairs beyond any processor's number are none.
     let variable: &'static Vec<VariableMtrr, 32> = frames.keep(pairs.take(32).collect())?;
-    let fixed: &'static [u64; FIXED_MTRRS] = frames.keep(core::array::from_fn(|index| {
-        read(match index as u32 {
-            0 => IA32_MTRR_FIX64K_00000,
-            index @ 1..=2 => IA32_MTRR_FIX16K_80000 + index - 1,
-            index => IA32_MTRR_FIX4K_C0000 + index - 3,
-        })
-    }))?;
+    let fixed: &'static [u64; FIXED_MTRRS] = frames.keep(mtrr::FIXED.map(read))?;
     let fixed = (capability & FIXED != 0).then_some(fixed);
     Ok(Mtrrs::new(
         width,

@@ -54,6 +54,16 @@ impl<B: Backend> Runner<B> {
         self.area.ledger.is_guests(came, now, later)
     }
 
+    /// Does what a call asks for whose NMI may have been missed. Should it come after all, it announces
+    /// nothing. Orders are looked at before the guest is entered in any case.
+    pub(crate) fn answer_call(&self) {
+        if self.area.take_call() {
+            self.allow_late_nmi();
+            mediated::look(self.machine, self.area);
+            virtual_unit::go_on(self.machine, self.area);
+        }
+    }
+
     /// Looks at what the remapping units recorded. Returns whether there was something.
     fn take_faults(&mut self) -> bool {
         let Some(fabric) = self.machine.fabric else {

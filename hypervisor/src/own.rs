@@ -21,6 +21,8 @@ pub(crate) struct OwnFrames {
     all: ByteRange<Hpa>,
     next: Hpa,
     given_back: Option<Hpa>,
+    /// How many are in that chain.
+    returned: u64,
     /// Somebody walks tables without looking into the processors' caches.
     must_write_back: bool,
 }
@@ -35,6 +37,7 @@ impl OwnFrames {
             all: run,
             next: run.start(),
             given_back: None,
+            returned: 0,
             must_write_back: false,
         }
     }
@@ -83,6 +86,11 @@ impl OwnFrames {
         (self.all.last().raw() + 1).saturating_sub(self.next.raw())
     }
 
+    /// Bytes that could be handed out page by page.
+    pub(crate) fn left(&self) -> u64 {
+        self.untouched() + self.returned * PAGE_SIZE
+    }
+
     fn word(&self, table: Hpa, index: usize) -> &AtomicU64 {
         assert!(
             self.all.contains(table) && table.page_offset() == 0,
@@ -110,6 +118,7 @@ impl Frames for OwnFrames {
             Some(base) => {
                 let next = self.word(base, 0).load(Ordering::Relaxed);
                 self.given_back = (next != 0).then_some(Hpa::new(next));
+                self.returned -= 1;
                 for index in 0..WORDS {
                     self.publish(base, index, 0);
                 }
@@ -136,5 +145,6 @@ impl Frames for OwnFrames {
         let next = self.given_back.map_or(0, Hpa::raw);
         self.word(frame.base(), 0).store(next, Ordering::Relaxed);
         self.given_back = Some(frame.base());
+        self.returned += 1;
     }
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use acpi::{AcpiError, Signature};
 use boot::handoff::HandoffError;
 use ept::{MapError, MtrrError, PlanError};
-use memory::OutOfFrames;
+use memory::{Hpa, OutOfFrames};
 
 use crate::backend::Missing;
 use crate::console::last_line;
@@ -50,6 +50,8 @@ pub(crate) enum Refusal {
     NotConfined(Lacking),
     /// The remapping hardware cannot be taken over.
     Confinement(Obstacle),
+    /// There is memory where addresses cannot name it.
+    MemoryBeyond { last: Hpa, width: u32 },
     /// The memory map says nothing usable.
     Memory,
 }
@@ -107,6 +109,11 @@ impl fmt::Display for Refusal {
                  firmware's setup, or say require-iommu = false in policy.toml"
             ),
             Self::Confinement(obstacle) => obstacle.fmt(f),
+            Self::MemoryBeyond { last, width } => write!(
+                f,
+                "the machine has memory up to {last}, and here {width} bits of an address name memory; \
+                 turn memory encryption off in the firmware's setup, or take memory out"
+            ),
             Self::Memory => {
                 f.write_str("the memory map in the hand-over names no memory for Bouncer")
             }

@@ -1,5 +1,6 @@
 //! The run loop of one processor.
 
+use processor::mtrr::Shadow;
 use processor::{Order, Reason};
 
 use crate::backend::{Backend, Event, Exit};
@@ -16,27 +17,33 @@ pub(crate) struct Runner<B> {
     pub(crate) machine: &'static Machine,
     /// Waits for a start-up message.
     is_waiting: bool,
+    /// The guest has turned its local APIC off; the real one is on.
+    pub(crate) is_apic_off: bool,
+    /// The memory type range registers as the guest knows them.
+    pub(crate) memory_types: Shadow,
 }
 
 impl<B: Backend> Runner<B> {
     /// A processor that waits for a start-up message.
     pub(crate) fn waiting(cpu: B, area: &'static Area, machine: &'static Machine) -> Self {
-        Self {
-            cpu,
-            area,
-            machine,
-            is_waiting: true,
-        }
+        Self::new(cpu, area, machine, true)
     }
 
     /// The processor that the guest starts on.
     pub(crate) fn first(mut cpu: B, area: &'static Area, machine: &'static Machine) -> Self {
         cpu.start_as(&machine.handoff.guest);
+        Self::new(cpu, area, machine, false)
+    }
+
+    fn new(cpu: B, area: &'static Area, machine: &'static Machine, is_waiting: bool) -> Self {
+        msr::forget_supervisor_states();
         Self {
             cpu,
             area,
             machine,
-            is_waiting: false,
+            is_waiting,
+            is_apic_off: false,
+            memory_types: Shadow::of(|index| instructions::read_msr(index).unwrap_or(0)),
         }
     }
 
@@ -109,7 +116,8 @@ impl<B: Backend> Runner<B> {
             }
             Exit::ExtendedControl => xsetbv::answer(self),
             Exit::Shutdown => end::triple_fault(self),
-            Exit::Failed { code, detail } => end::entry_failed(self, code, detail),
+            Exit::Refused { code, detail } => end::entry_refused(self, code, detail),
+            Exit::Failed { code, detail } => end::unknown_exit(self, code, detail),
         }
     }
 

@@ -1,8 +1,11 @@
-//! The remapping unit that the guest sees: where its registers are, and what is done for it.
+//! The remapping units that the guest sees: where their registers are, and what is done for them.
 //!
-//! Whoever writes a register holds the fabric's lock until everything asked for is done: every mediated
-//! device is taken in turn, so that what it had under way is over, before the guest reads that it is. The
-//! unit's own lock is the last one taken.
+//! The first is in front of devices whose addresses are translated here. What the guest has mapped for
+//! devices behind the second is carried over into the real tables. The third remaps the interrupts of all
+//! others. Whoever writes a register holds the fabric's lock until everything asked for is done: every
+//! mediated device is taken in turn, so that what it had under way is over, and every real unit has
+//! forgotten what is not lent any more, before the guest reads that it is. The unit's own lock is the last
+//! one taken.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,9 +13,8 @@ use memory::{ByteRange, Gpa, Iova};
 use pci::{Address, Bdf};
 use spin::Once;
 use spin::mutex::TicketMutex;
-use viommu::{Access, Message, Mode, Refused, Request, Unit, Width, Work};
+use viommu::{Access, Blocked, Limits, Message, Mode, Refused, Request, Unit, Work};
 use vtd::remap::{Objection, Route};
-use vtd::spec::fault::Reason;
 
 use crate::console::say;
 use crate::cpu::apic;
@@ -25,17 +27,23 @@ use crate::run;
 
 /// Descriptors of the queue that are read in one exit. The rest waits until the processor comes again.
 const BUDGET: u32 = 256;
+/// Times that interrupt entries are read again in one exit: each may be about every interrupt there is.
+const REMAPPED: u32 = 4;
+/// Entries of the guest's tables that are read in one exit.
+const ENTRIES: u32 = 4096;
 
-static UNIT: Once<Shared> = Once::new();
+static UNITS: [Once<Shared>; 3] = [const { Once::new() }; 3];
+static TABLE: Once<&'static [u8]> = Once::new();
 
 /// The unit, and what does not change of it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     registers: ByteRange<Gpa>,
     segment: u16,
-    table: &'static [u8],
+    /// Where what the guest maps is carried over: into what.
+    limits: Option<Limits>,
     unit: TicketMutex<Unit>,
-    /// The queue was left in the middle.
+    /// The queue, or something that was asked for, was left in the middle.
     is_waiting: AtomicBool,
     counts: Counts,
 }
@@ -53,14 +61,16 @@ struct Counts {
     refused: AtomicU64,
 }
 
-/// The guest sees a unit from now on, whose registers are the page at `registers` and of which `table`
-/// tells.
-pub(crate) fn show(registers: ByteRange<Gpa>, segment: u16, table: &'static [u8], width: Width) {
-    UNIT.call_once(|| Shared {
+/// The guest sees this unit from now on, whose registers are the page at `registers`.
+pub(crate) fn show(registers: ByteRange<Gpa>, segment: u16, unit: Unit) {
+    let Some(place) = UNITS.iter().find(|place| !place.is_completed()) else {
+        return;
+    };
+    place.call_once(|| Shared {
         registers,
         segment,
-        table,
-        unit: TicketMutex::new(Unit::new(width)),
+        limits: unit.limits(),
+        unit: TicketMutex::new(unit),
         is_waiting: AtomicBool::new(false),
         counts: Counts {
             reads: AtomicU64::new(0),
@@ -72,52 +82,58 @@ pub(crate) fn show(registers: ByteRange<Gpa>, segment: u16, table: &'static [u8]
     });
 }
 
-/// The unit, if the guest sees one.
-pub(crate) fn there() -> Option<&'static Shared> {
-    UNIT.get()
+/// The guest finds the units by this table.
+pub(crate) fn tell(table: &'static [u8]) {
+    TABLE.call_once(|| table);
+}
+
+/// That table.
+pub(crate) fn table() -> Option<&'static [u8]> {
+    TABLE.get().copied()
+}
+
+/// The units that the guest sees.
+pub(crate) fn all() -> impl Iterator<Item = &'static Shared> {
+    UNITS.iter().filter_map(Once::get)
+}
+
+/// The one that remaps the interrupts of I/O APICs.
+pub(crate) fn first() -> Option<&'static Shared> {
+    all().next()
 }
 
 /// The unit and the offset of its registers at which `range` begins, if it lies in them.
 pub(crate) fn at(range: ByteRange<Gpa>) -> Option<(&'static Shared, u32)> {
-    let unit = there().filter(|unit| unit.registers.covers(&range))?;
+    let unit = all().find(|unit| unit.registers.covers(&range))?;
     let offset = range.start().raw() - unit.registers.start().raw();
     Some((unit, offset as u32))
 }
 
-/// Goes on with a queue that one exit did not finish.
+/// Goes on with what one exit did not finish.
 pub(crate) fn go_on(machine: &'static Machine, area: &Area) {
-    if let Some(unit) = there()
-        && unit.is_waiting.swap(false, Ordering::AcqRel)
-        && let Some(fabric) = machine.fabric
-    {
-        unit.serve(machine, area, &mut fabric.lock());
+    for unit in all() {
+        if unit.is_waiting.swap(false, Ordering::AcqRel)
+            && let Some(fabric) = machine.fabric
+        {
+            unit.serve(machine, area, &mut fabric.lock());
+        }
     }
 }
 
-/// A device was refused an access by the guest's tables: the guest reads of it.
-pub(crate) fn refuse(source: Bdf, at: Iova, access: Access, refused: Refused) {
-    if let Some(shared) = there() {
-        count(&shared.counts.refused);
-        let mut unit = shared.unit.lock();
-        unit.refuse(source, at, access, refused);
-        send(&mut unit);
-    }
-}
-
-/// The last words: what the guest used the unit for.
+/// The last words: what the guest used the units for.
 pub(crate) fn report() {
-    let Some(Shared { counts, .. }) = there() else {
-        return;
-    };
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    say!(
-        "@viommu reads={} writes={} forgotten={} interrupts={} refused={}",
-        of(&counts.reads),
-        of(&counts.writes),
-        of(&counts.forgotten),
-        of(&counts.interrupts),
-        of(&counts.refused)
-    );
+    for Shared { counts, limits, .. } in all() {
+        say!(
+            "@viommu reads={} writes={} forgotten={} interrupts={} refused={} carries={}",
+            of(&counts.reads),
+            of(&counts.writes),
+            of(&counts.forgotten),
+            of(&counts.interrupts),
+            of(&counts.refused),
+            u8::from(limits.is_some())
+        );
+    }
 }
 
 fn count(counter: &AtomicU64) {
@@ -125,9 +141,30 @@ fn count(counter: &AtomicU64) {
 }
 
 impl Shared {
-    /// The table that tells the guest of it.
-    pub(crate) fn table(&self) -> &'static [u8] {
-        self.table
+    /// Whether its registers are at `at`.
+    pub(crate) fn is_at(&self, at: Gpa) -> bool {
+        self.registers.start() == at
+    }
+
+    /// What the tables can hold that the guest's are carried over into, if they are.
+    pub(crate) fn limits(&self) -> Option<Limits> {
+        self.limits
+    }
+
+    /// A device was refused an access by the guest's tables: the guest reads of it.
+    pub(crate) fn refuse(&self, source: Bdf, at: Iova, access: Access, refused: Refused) {
+        count(&self.counts.refused);
+        let mut unit = self.unit.lock();
+        unit.refuse(source, at, access, refused);
+        send(&mut unit);
+    }
+
+    /// A device was refused an interrupt: the guest reads of it.
+    pub(crate) fn refuse_interrupt(&self, source: Bdf, blocked: Blocked) {
+        count(&self.counts.refused);
+        let mut unit = self.unit.lock();
+        unit.refuse_interrupt(source, blocked);
+        send(&mut unit);
     }
 
     /// The segment of its devices.
@@ -147,7 +184,13 @@ impl Shared {
     }
 
     /// Takes the guest's write, and does what it asks for.
-    pub(crate) fn write(&self, machine: &'static Machine, area: &Area, offset: u32, from: &[u8]) {
+    pub(crate) fn write(
+        &'static self,
+        machine: &'static Machine,
+        area: &Area,
+        offset: u32,
+        from: &[u8],
+    ) {
         let Some(fabric) = machine.fabric else {
             return;
         };
@@ -157,9 +200,12 @@ impl Shared {
         self.serve(machine, area, &mut fabric);
     }
 
-    fn serve(&self, machine: &'static Machine, area: &Area, fabric: &mut Fabric) {
-        let mut budget = BUDGET;
+    fn serve(&'static self, machine: &'static Machine, area: &Area, fabric: &mut Fabric) {
+        let (mut budget, mut left, mut remapped) = (BUDGET, ENTRIES, 0);
         loop {
+            if !fabric.carry_on(self, machine, &mut left) {
+                return self.wait(area);
+            }
             let mut unit = self.unit.lock();
             let work = unit.next(&Physical(machine), &mut budget);
             send(&mut unit);
@@ -167,23 +213,32 @@ impl Shared {
             drop(unit);
             match work {
                 Some(Work::Switch(mode)) => {
-                    mediated::each_translations(|known| known.switch(mode));
+                    mediated::each_translations(self, |known| known.switch(mode));
+                    fabric.each_shadow(self, |shadow| shadow.switch(mode));
                 }
                 Some(Work::Forget(scope)) => {
                     count(&self.counts.forgotten);
-                    mediated::each_translations(|known| known.forget(scope));
+                    mediated::each_translations(self, |known| known.forget(scope));
+                    fabric.each_shadow(self, |shadow| shadow.forget(scope));
                 }
                 Some(Work::Interrupts(entries)) => {
                     count(&self.counts.interrupts);
-                    fabric.read_interrupts_again(entries);
+                    fabric.read_interrupts_again(self, entries);
+                    remapped += 1;
+                    if remapped == REMAPPED && has_more {
+                        return self.wait(area);
+                    }
                 }
-                None if has_more => {
-                    self.is_waiting.store(true, Ordering::Release);
-                    return run::call(area);
-                }
+                None if has_more => return self.wait(area),
                 None => return,
             }
         }
+    }
+
+    /// The rest is done once the processor comes again.
+    fn wait(&self, area: &Area) {
+        self.is_waiting.store(true, Ordering::Release);
+        run::call(area);
     }
 
     /// What the guest's table makes of an interrupt of `at`. `None` if it is to be taken as it stands.
@@ -192,7 +247,7 @@ impl Shared {
         at: Address,
         request: Request,
         is_level: bool,
-    ) -> Result<Option<Route>, Reason> {
+    ) -> Result<Option<Route>, Blocked> {
         let unit = self.unit.lock();
         match Machine::published() {
             Some(machine) => unit.route(&Physical(machine), at.bdf, request, is_level),

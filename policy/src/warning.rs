@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{Policy, Trust};
+use crate::{Fallback, Policy, Trust};
 
 /// Something to look at twice. Unlike an error it stops nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,11 @@ pub enum Warning {
     },
     /// A rule a device gets around by claiming to be something else.
     Evadable {
+        /// The line of the rule.
+        line: u32,
+    },
+    /// A rule that lets devices reach what the guest maps by a unit that it is not shown.
+    Unmappable {
         /// The line of the rule.
         line: u32,
     },
@@ -33,6 +38,11 @@ impl fmt::Display for Warning {
                 f,
                 "line {line}: a device that claims to be something else is trusted by default; \
                  match on `path` or `port`, or set default = \"untrusted\""
+            ),
+            Self::Unmappable { line } => write!(
+                f,
+                "line {line}: fallback = \"page\" needs viommu = true; without it the guest maps \
+                 nothing, and the device is denied"
             ),
         }
     }
@@ -52,7 +62,9 @@ impl Policy {
                 let is_evadable =
                     self.default_trust == Trust::Trusted && !rule.matches.identity.is_any();
                 let evadable = is_evadable.then_some(Warning::Evadable { line });
-                covered.into_iter().chain(evadable)
+                let is_unmappable = rule.fallback == Fallback::Page && !self.shows_viommu();
+                let unmappable = is_unmappable.then_some(Warning::Unmappable { line });
+                covered.into_iter().chain(evadable).chain(unmappable)
             })
     }
 }

@@ -275,6 +275,20 @@ fn a_rule_that_a_lie_gets_around_is_warned_of() {
 }
 
 #[test]
+fn pages_that_nobody_can_map_are_warned_of() {
+    let rule = "[[device]]\nmatch = { path = '0000:00:07.0' }\nfallback = 'page'";
+    let warnings = |viommu: &str| {
+        let text = format!("version = 1\n{viommu}\n{rule}");
+        policy(&text).warnings().collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("viommu = true"), []);
+    assert_eq!(
+        warnings("viommu = false"),
+        [Warning::Unmappable { line: 3 }]
+    );
+}
+
+#[test]
 fn the_explanation_says_for_each_device_which_line_decided() {
     let policy = policy(DESIGN);
     let [disk, dock, onboard] = [

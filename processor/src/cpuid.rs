@@ -6,6 +6,7 @@
 use memory::{ByteRange, Gpa};
 
 use crate::Reason;
+use crate::msr::xss;
 
 /// The signature in EBX, ECX, EDX of leaf 4000_0000h.
 pub const SIGNATURE: &[u8; 12] = b"Bouncer VT-d";
@@ -32,9 +33,29 @@ const SMX: u32 = 1 << 6;
 const XSAVE: u32 = 1 << 26;
 const OSXSAVE: u32 = 1 << 27;
 const HYPERVISOR: u32 = 1 << 31;
+const APIC: u32 = 1 << 9;
 const OSPKE: u32 = 1 << 4;
-const TRACE: u32 = 1 << 25;
 const SVM: u32 = 1 << 2;
+/// Leaf 1: the debug store, into memory, and what belongs to it.
+const DEBUG_STORE: u32 = 1 << 21;
+const DEBUG_STORE_64: u32 = 1 << 2 | 1 << 4;
+/// Leaf 6, EAX: feedback of the hardware, which it writes to physical addresses, and thread director.
+const FEEDBACK: u32 = 1 << 19 | 1 << 23;
+
+/// Leaf 7, subleaf 0, and EAX of subleaf 1: what is written to physical addresses past nested tables
+/// (SDM vol. 3C, 34.5), what keeps state that nobody switches, and what is of no use without registers
+/// that are not the guest's.
+mod not_offered {
+    /// Monitoring and allocation of caches; the processor trace.
+    pub(super) const EBX: u32 = 1 << 12 | 1 << 15 | 1 << 25;
+    /// Encryption of memory with several keys, ENQCMD, launch control of enclaves, supervisor keys.
+    pub(super) const ECX: u32 = 1 << 13 | 1 << 29 | 1 << 30 | 1 << 31;
+    /// User interrupts, PCONFIG, architectural last-branch records.
+    pub(super) const EDX: u32 = 1 << 5 | 1 << 18 | 1 << 19;
+    /// Further leaves of performance monitoring, FRED, history reset.
+    pub(super) const EAX_1: u32 = 1 << 8 | 1 << 17 | 1 << 22;
+}
+
 const SKINIT: u32 = 1 << 12;
 const CR4_OSXSAVE: u64 = 1 << 18;
 const CR4_PKE: u64 = 1 << 22;
@@ -54,6 +75,10 @@ pub struct Leaf {
 pub struct Context {
     /// The guest's CR4, two bits of which CPUID reflects.
     pub cr4: u64,
+    /// The guest has turned its local APIC off.
+    pub is_apic_off: bool,
+    /// Bits of a physical address that name memory ([`crate::physical`]).
+    pub physical_width: u32,
     /// Bouncer's own memory, which the guest may know of and cannot reach.
     pub own: ByteRange<Gpa>,
     /// Who remaps interrupts.
@@ -85,26 +110,44 @@ pub fn answer(
     work: impl Fn(usize) -> Option<Tally>,
 ) -> Leaf {
     match leaf {
-        // SDM vol. 2A, CPUID: ECX[27] OSXSAVE reflects CR4.OSXSAVE, which is the guest's here.
+        // SDM vol. 2A, CPUID: ECX[27] OSXSAVE reflects CR4.OSXSAVE, which is the guest's here; EDX[9]
+        // the local APIC's being on (vol. 3A, 12.4.3).
         1 => {
             let mut answer = real(1, subleaf);
-            answer.ecx = answer.ecx & !(VMX | SMX | OSXSAVE) | HYPERVISOR;
+            answer.ecx = answer.ecx & !(VMX | SMX | OSXSAVE | DEBUG_STORE_64) | HYPERVISOR;
+            answer.edx &= !DEBUG_STORE;
+            if context.is_apic_off {
+                answer.edx &= !APIC;
+            }
             if answer.ecx & XSAVE != 0 && context.cr4 & CR4_OSXSAVE != 0 {
                 answer.ecx |= OSXSAVE;
             }
             answer
         }
+        6 => {
+            let mut answer = real(6, subleaf);
+            answer.eax &= !FEEDBACK;
+            answer
+        }
         7 if subleaf == 0 => {
             let mut answer = real(7, 0);
-            answer.ecx &= !OSPKE;
-            answer.ebx &= !TRACE;
+            answer.ebx &= !not_offered::EBX;
+            answer.ecx &= !(OSPKE | not_offered::ECX);
+            answer.edx &= !not_offered::EDX;
             if context.cr4 & CR4_PKE != 0 {
                 answer.ecx |= OSPKE;
             }
             answer
         }
-        // SDM vol. 3C, 34.5: a trace is written to physical addresses, past nested tables.
-        0x14 => Leaf::default(),
+        7 if subleaf == 1 => {
+            let mut answer = real(7, 1);
+            answer.eax &= !not_offered::EAX_1;
+            answer
+        }
+        0xd => extended_state(subleaf, real(0xd, subleaf)),
+        // What describes the features above: caches' monitoring and allocation, trace, keys, last-branch
+        // records, history reset, further performance monitoring.
+        0xf | 0x10 | 0x14 | 0x1b | 0x1c | 0x20 | 0x23 => Leaf::default(),
         WORK..COMPATIBLE => told(work((leaf - WORK) as usize)),
         0x4000_0000..=0x4fff_ffff => hypervisor(leaf, context, count),
         0x8000_0001 => {
@@ -112,9 +155,31 @@ pub fn answer(
             answer.ecx &= !(SVM | SKINIT);
             answer
         }
+        // EAX[7:0]: bits of a physical address.
+        0x8000_0008 => {
+            let mut answer = real(leaf, subleaf);
+            answer.eax = answer.eax & !0xff | (answer.eax & 0xff).min(context.physical_width);
+            answer
+        }
         // APM vol. 3, E.4.9 (SVM features) and E.4.17 (memory encryption): not offered.
         0x8000_000a | 0x8000_001f => Leaf::default(),
         _ => real(leaf, subleaf),
+    }
+}
+
+/// Leaf 0Dh: subleaf 1 tells in EDX:ECX which states IA32_XSS may name, a subleaf for each state in
+/// ECX[0] that it is one of those (SDM vol. 2A, CPUID).
+fn extended_state(subleaf: u32, real: Leaf) -> Leaf {
+    let is_offered = xss::OFFERED.checked_shr(subleaf).unwrap_or(0) & 1 == 1;
+    match subleaf {
+        0 => real,
+        1 => Leaf {
+            ecx: real.ecx & low(xss::OFFERED),
+            edx: real.edx & high(xss::OFFERED),
+            ..real
+        },
+        _ if real.ecx & 1 == 1 && !is_offered => Leaf::default(),
+        _ => real,
     }
 }
 
@@ -193,6 +258,8 @@ mod tests {
     fn context(cr4: u64) -> Context {
         Context {
             cr4,
+            is_apic_off: false,
+            physical_width: 40,
             own: ByteRange::new(Gpa::new(0x1_7fe0_0000), 0x20_0000).unwrap(),
             remapping: Remapping::Guest,
         }
@@ -238,8 +305,75 @@ mod tests {
 
     #[test]
     fn a_trace_of_the_processor_is_not_offered() {
-        assert_eq!(ask(7, 0).ebx & TRACE, 0);
+        assert_eq!(ask(7, 0).ebx & 1 << 25, 0);
         assert_eq!(ask(0x14, 0), Leaf::default());
+        assert_eq!(state(8), Leaf::default(), "nor its state");
+    }
+
+    /// Leaf 0Dh of a processor that has every state.
+    fn state(subleaf: u32) -> Leaf {
+        answer(0xd, subleaf, &context(0), everything, |_| 0, |_| None)
+    }
+
+    #[test]
+    fn of_the_supervisors_states_only_shadow_stacks_are_offered() {
+        assert_eq!((state(1).ecx, state(1).edx), (0x1800, 0));
+        assert_eq!(state(1).eax, !0, "the instructions stay");
+        for subleaf in [11, 12] {
+            assert_eq!(state(subleaf), everything(0xd, subleaf));
+        }
+        for subleaf in [8, 10, 13, 14, 15, 16, 62, 64, 75, u32::MAX] {
+            assert_eq!(state(subleaf), Leaf::default(), "{subleaf}");
+        }
+    }
+
+    /// Registers of theirs are not the guest's (`crate::msr`).
+    #[test]
+    fn features_whose_registers_are_dropped_are_not_shown() {
+        use crate::msr::{Rule, rule};
+        let one = ask(1, 0);
+        assert_eq!((one.edx & 1 << 21, one.ecx & 0x14), (0, 0), "debug store");
+        let seven = ask(7, 0);
+        let more = answer(7, 1, &context(0), everything, |_| 0, |_| None);
+        for (shown, register, what) in [
+            (one.edx >> 21, 0x600, "debug store"),
+            (ask(6, 0).eax >> 19, 0x17d0, "feedback"),
+            (seven.ebx >> 12, 0xc8d, "monitoring of caches"),
+            (seven.ebx >> 15, 0xc90, "allocation of caches"),
+            (seven.ecx >> 13, 0x982, "memory encryption"),
+            (seven.ecx >> 29, 0xd93, "process ids of ENQCMD"),
+            (seven.ecx >> 30, 0x8c, "launch control"),
+            (seven.ecx >> 31, 0x6e1, "supervisor keys"),
+            (seven.edx >> 5, 0x985, "user interrupts"),
+            (seven.edx >> 19, 0x14ce, "last-branch records"),
+            (more.eax >> 17, 0x1cc, "FRED"),
+            (more.eax >> 22, 0x17da, "history reset"),
+        ] {
+            assert_eq!(shown & 1, 0, "{what}");
+            assert_ne!(rule(register), Some(Rule::Direct), "{what}");
+        }
+        assert_eq!(ask(0x1c, 0), Leaf::default());
+    }
+
+    #[test]
+    fn a_physical_address_has_the_bits_that_name_memory() {
+        let real = |leaf, _| Leaf {
+            eax: if leaf == 0x8000_0008 { 0x3034 } else { 0 },
+            ..Leaf::default()
+        };
+        let told = answer(0x8000_0008, 0, &context(0), real, |_| 0, |_| None);
+        assert_eq!(told.eax, 0x3028);
+    }
+
+    #[test]
+    fn an_apic_that_the_guest_turned_off_is_not_there() {
+        let context = Context {
+            is_apic_off: true,
+            ..context(0)
+        };
+        let told = answer(1, 0, &context, everything, |_| 0, |_| None);
+        assert_eq!(told.edx & APIC, 0);
+        assert_ne!(ask(1, 0).edx & APIC, 0);
     }
 
     #[test]
@@ -258,16 +392,16 @@ mod tests {
         let real = |leaf, subleaf| Leaf {
             eax: leaf,
             ebx: subleaf,
-            ecx: 3,
+            ecx: 2,
             edx: 4,
         };
-        for leaf in [0, 2, 4, 0xd, 0x15, 0x8000_0000, 0x8000_0008, 0x8000_001e] {
+        for leaf in [0, 2, 4, 0xd, 0x15, 0x8000_0000, 0x8000_001e] {
             assert_eq!(
                 answer(leaf, 5, &context(0), real, |_| 0, |_| None),
                 real(leaf, 5)
             );
         }
-        assert_eq!(answer(7, 1, &context(0), real, |_| 0, |_| None), real(7, 1));
+        assert_eq!(answer(7, 2, &context(0), real, |_| 0, |_| None), real(7, 2));
     }
 
     #[test]

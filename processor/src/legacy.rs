@@ -26,8 +26,8 @@ pub const PORTS: [u16; 3] = [SYSTEM_CONTROL, KEYBOARD_DATA, KEYBOARD_COMMAND];
 pub enum Outcome {
     /// Write this instead, which may be the same.
     Write(u8),
-    /// Write this; the machine resets.
-    Reset(u8),
+    /// Write nothing: the machine is to be reset.
+    Reset,
     /// Write nothing.
     Drop,
 }
@@ -43,15 +43,14 @@ impl Keyboard {
     /// Decides on one byte.
     pub fn write(&mut self, port: u16, value: u8) -> Outcome {
         match port {
-            SYSTEM_CONTROL if value & RESET != 0 => Outcome::Reset(value | LINE_20),
+            SYSTEM_CONTROL if value & RESET != 0 => Outcome::Reset,
             SYSTEM_CONTROL => Outcome::Write(value | LINE_20),
             KEYBOARD_DATA if core::mem::take(&mut self.expects_output) => {
                 // The reset line of the output port is active when low.
-                let kept = value | LINE_20;
                 if value & RESET == 0 {
-                    Outcome::Reset(kept)
+                    Outcome::Reset
                 } else {
-                    Outcome::Write(kept)
+                    Outcome::Write(value | LINE_20)
                 }
             }
             KEYBOARD_COMMAND => {
@@ -59,7 +58,7 @@ impl Keyboard {
                 match value {
                     LINE_20_OFF => Outcome::Drop,
                     // Bits that are low in a pulse are pulsed low; bit 0 is the reset line.
-                    PULSE.. if value & RESET == 0 => Outcome::Reset(value | LINE_20),
+                    PULSE.. if value & RESET == 0 => Outcome::Reset,
                     PULSE.. => Outcome::Write(value | LINE_20),
                     _ => Outcome::Write(value),
                 }
@@ -84,8 +83,10 @@ mod tests {
     #[test]
     fn the_usual_resets_are_told() {
         let mut keyboard = Keyboard::default();
-        assert_eq!(keyboard.write(KEYBOARD_COMMAND, 0xfe), Outcome::Reset(0xfe));
-        assert_eq!(keyboard.write(SYSTEM_CONTROL, 0x01), Outcome::Reset(0x03));
+        assert_eq!(keyboard.write(KEYBOARD_COMMAND, 0xfe), Outcome::Reset);
+        assert_eq!(keyboard.write(SYSTEM_CONTROL, 0x01), Outcome::Reset);
+        assert_eq!(keyboard.write(KEYBOARD_COMMAND, 0xd1), Outcome::Write(0xd1));
+        assert_eq!(keyboard.write(KEYBOARD_DATA, 0x02), Outcome::Reset);
     }
 
     proptest! {
@@ -97,8 +98,12 @@ mod tests {
             let (mut keyboard, mut expects) = (Keyboard::default(), false);
             for (port, value) in writes {
                 let port = PORTS[port];
-                let (Outcome::Write(reaches) | Outcome::Reset(reaches)) = keyboard.write(port, value)
-                else { continue };
+                let reaches = match keyboard.write(port, value) {
+                    Outcome::Write(reaches) => reaches,
+                    Outcome::Drop => continue,
+                    // Nothing comes after it.
+                    Outcome::Reset => break,
+                };
                 match port {
                     SYSTEM_CONTROL => prop_assert!(reaches & 2 != 0),
                     KEYBOARD_DATA => prop_assert!(!core::mem::take(&mut expects) || reaches & 2 != 0),

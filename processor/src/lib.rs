@@ -14,7 +14,9 @@ pub mod ioapic;
 pub mod legacy;
 pub mod lvt;
 pub mod msr;
+pub mod mtrr;
 pub mod nmi;
+pub mod physical;
 pub mod power;
 mod startup;
 

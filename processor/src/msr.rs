@@ -5,6 +5,8 @@
 
 use x86::msr;
 
+use crate::mtrr;
+
 /// Whose a register is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rule {
@@ -18,6 +20,17 @@ pub enum Rule {
     Efer,
     /// Where the local APIC is and in which mode.
     ApicBase,
+    /// Which supervisor states XSAVES and XRSTORS move: none by which memory is reached.
+    SupervisorState,
+    /// A memory type range register: the guest has a copy of its own ([`crate::mtrr`]).
+    MemoryType,
+    /// Reads show the register with some bits clear and others set, writes are dropped.
+    Shown {
+        /// Bits that read as zero.
+        clear: u64,
+        /// Bits that read as one.
+        set: u64,
+    },
     /// Which extensions the firmware allows: locked, and none of those that are not offered.
     FeatureControl,
     /// The x2APIC's interrupt command register.
@@ -35,8 +48,15 @@ const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x8ff;
 const X2APIC_ICR: u32 = 0x830;
 
+/// IA32_PERF_CAPABILITIES (SDM vol. 4, table 2-2): what it says of event-based sampling into memory (6 to
+/// 11, 14, 16, 17), which is not offered.
+const SAMPLING: u64 = 0xfc0 | 1 << 14 | 1 << 16 | 1 << 17;
+/// IA32_MISC_ENABLE: neither a branch trace in memory nor event-based sampling is there.
+const NO_DEBUG_STORE: u64 = 1 << 11 | 1 << 12;
+
 use Rule::{
-    Absent, ApicBase, Direct, Efer, FeatureControl, InterruptCommand, LocalVector, ReadOnly,
+    Absent, ApicBase, Direct, Efer, FeatureControl, InterruptCommand, LocalVector, MemoryType,
+    ReadOnly, Shown, SupervisorState,
 };
 
 /// First matching row wins; both ends belong to the row.
@@ -78,34 +98,36 @@ const TABLE: &[(u32, u32, Rule)] = &[
     (msr::IA32_FS_BASE, msr::IA32_KERNEL_GSBASE, Direct),
     (0xc000_0103, 0xc000_0103, Direct), // TSC_AUX
     (0x6a0, 0x6a8, Direct),             // CET
-    (0xda0, 0xda0, Direct),             // XSS
-    (0xe1, 0xe1, Direct),               // UMWAIT_CONTROL
+    (xss::REGISTER, xss::REGISTER, SupervisorState),
+    (0x1c4, 0x1c5, Direct), // XFD, XFD_ERR
+    (0xe1, 0xe1, Direct),   // UMWAIT_CONTROL
     // Side-channel controls: the guest decides for itself.
     (0x48, 0x49, Direct),               // SPEC_CTRL, PRED_CMD
     (0x10b, 0x10b, Direct),             // FLUSH_CMD
     (0x122, 0x123, Direct),             // TSX_CTRL, MCU_OPT_CTRL
     (0xc001_011f, 0xc001_011f, Direct), // VIRT_SPEC_CTRL
     // Memory types. SVM combines the guest's PAT with the MTRRs in hardware (APM vol. 2, 15.25.8);
-    // EPT has taken the MTRRs over as the firmware left them, and combines the PAT with those.
+    // EPT repeats the MTRRs as the firmware left them, and combines the PAT with those. Bouncer runs
+    // under the real ones, which therefore stay as they are.
     (msr::IA32_PAT, msr::IA32_PAT, Direct),
     (msr::IA32_MTRRCAP, msr::IA32_MTRRCAP, ReadOnly),
-    (msr::IA32_MTRR_PHYSBASE0, 0x20f, Direct),
+    (mtrr::VARIABLE_FIRST, mtrr::VARIABLE_LAST, MemoryType),
     (
         msr::IA32_MTRR_FIX64K_00000,
         msr::IA32_MTRR_FIX64K_00000,
-        Direct,
+        MemoryType,
     ),
     (
         msr::IA32_MTRR_FIX16K_80000,
         msr::IA32_MTRR_FIX16K_A0000,
-        Direct,
+        MemoryType,
     ),
     (
         msr::IA32_MTRR_FIX4K_C0000,
         msr::IA32_MTRR_FIX4K_F8000,
-        Direct,
+        MemoryType,
     ),
-    (msr::IA32_MTRR_DEF_TYPE, msr::IA32_MTRR_DEF_TYPE, Direct),
+    (msr::IA32_MTRR_DEF_TYPE, msr::IA32_MTRR_DEF_TYPE, MemoryType),
     // Machine checks.
     (msr::IA32_MCG_CAP, 0x17b, Direct),
     (msr::IA32_MC0_CTL, 0x47f, Direct),
@@ -113,9 +135,17 @@ const TABLE: &[(u32, u32, Rule)] = &[
     (0xc000_2000, 0xc000_2fff, Direct),
     // Performance counters and debugging.
     (0xc1, 0xc8, Direct),
+    (0x4c1, 0x4c8, Direct), // the same counters in full width
     (msr::IA32_PERFEVTSEL0, 0x18d, Direct),
     (0x309, 0x30c, Direct),
-    (0x345, 0x345, ReadOnly),
+    (
+        0x345,
+        0x345,
+        Shown {
+            clear: SAMPLING,
+            set: 0,
+        },
+    ),
     (0x38d, 0x390, Direct),
     (msr::IA32_DEBUGCTL, 0x1de, Direct),
     (0xc001_0000, 0xc001_0007, Direct),
@@ -131,7 +161,14 @@ const TABLE: &[(u32, u32, Rule)] = &[
     // What a guest reads often and has no business writing.
     (0x17, 0x17, ReadOnly), // PLATFORM_ID
     (0xce, 0xce, ReadOnly), // PLATFORM_INFO
-    (msr::IA32_MISC_ENABLE, msr::IA32_MISC_ENABLE, ReadOnly),
+    (
+        msr::IA32_MISC_ENABLE,
+        msr::IA32_MISC_ENABLE,
+        Shown {
+            clear: 0,
+            set: NO_DEBUG_STORE,
+        },
+    ),
     (0xc001_0140, 0xc001_0141, ReadOnly), // OSVW
 ];
 
@@ -188,6 +225,7 @@ pub mod efer {
     const NXE: u64 = 1 << 11;
     const FFXSR: u64 = 1 << 14;
     const TCE: u64 = 1 << 15;
+    const AUTO_IBRS: u64 = 1 << 21;
     const CR0_PG: u64 = 1 << 31;
 
     /// What the guest reads when the register holds `real`.
@@ -196,9 +234,9 @@ pub mod efer {
     }
 
     /// What the register must hold when the guest writes `value`. `real` is what it holds now,
-    /// `optional` which of FFXSR and TCE the processor has.
+    /// `optional` which of FFXSR, TCE and AutoIBRS the processor has.
     pub fn write(real: u64, value: u64, cr0: u64, optional: u64) -> Result<u64, Fault> {
-        let allowed = SCE | LME | LMA | NXE | (optional & (FFXSR | TCE));
+        let allowed = SCE | LME | LMA | NXE | (optional & (FFXSR | TCE | AUTO_IBRS));
         // APM vol. 2, 14.6.1: changing LME while paging is enabled is a fault.
         let changes_mode = (real ^ value) & LME != 0 && cr0 & CR0_PG != 0;
         if value & !allowed != 0 || changes_mode {
@@ -209,7 +247,33 @@ pub mod efer {
     }
 }
 
+/// IA32_XSS as the guest knows it.
+///
+/// XRSTORS loads the registers of the states that it names without a look at the bitmap of MSRs, those
+/// of the processor trace among them, whose output goes to physical addresses past nested tables.
+pub mod xss {
+    use super::Fault;
+
+    /// Its number.
+    pub const REGISTER: u32 = 0xda0;
+    /// Shadow stacks, user's and supervisor's (SDM vol. 1, 13.3): registers that are the guest's own,
+    /// and name memory by linear addresses.
+    pub const OFFERED: u64 = 1 << 11 | 1 << 12;
+
+    /// What the register may hold when the guest writes `value`, on a processor that has the states
+    /// `supported` (CPUID 0Dh, subleaf 1, EDX:ECX).
+    pub fn write(value: u64, supported: u64) -> Result<u64, Fault> {
+        match value & !(OFFERED & supported) {
+            0 => Ok(value),
+            _ => Err(Fault),
+        }
+    }
+}
+
 /// The local APIC's base register.
+///
+/// The real APIC stays on: a processor whose APIC is off cannot be called by its neighbours. A guest
+/// that turns its own off reads that it is.
 pub mod apic_base {
     use super::Fault;
 
@@ -219,19 +283,56 @@ pub mod apic_base {
     pub const X2APIC: u64 = 1 << 10;
     const BSP: u64 = 1 << 8;
     const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    const MODE: u64 = ENABLE | X2APIC;
 
-    /// What the register may hold when the guest writes `value` over `real`. The APIC stays where
+    /// What a write of the guest's asks.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Change {
+        /// Nothing.
+        Nothing,
+        /// Turn the APIC off.
+        Off,
+        /// Turn it on again, in xAPIC mode.
+        On,
+        /// Go over to x2APIC mode.
+        X2apic,
+    }
+
+    /// What the guest reads when the register holds `real`, and it has turned its APIC off or not.
+    pub fn read(real: u64, is_off: bool) -> u64 {
+        if is_off { real & !MODE } else { real }
+    }
+
+    /// What the guest asks when it writes `value` over what it reads, `shown`. The APIC stays where
     /// it is: its page is watched for start-up messages, and moving it would lay it over memory.
-    /// SDM vol. 3A, 12.12.5: x2APIC without enable, and x2APIC to xAPIC directly, are faults.
-    pub fn write(real: u64, value: u64) -> Result<u64, Fault> {
-        let is_reserved = value & !(ADDRESS | ENABLE | X2APIC | BSP) != 0;
-        let moves = (real ^ value) & ADDRESS != 0;
-        let is_illegal = value & X2APIC != 0 && value & ENABLE == 0;
-        let steps_back = real & X2APIC != 0 && value & ENABLE != 0 && value & X2APIC == 0;
-        if is_reserved || moves || is_illegal || steps_back {
+    /// SDM vol. 3A, 12.12.5: x2APIC without enable, x2APIC to xAPIC directly, and to x2APIC from a
+    /// disabled one, are faults.
+    pub fn write(shown: u64, value: u64) -> Result<Change, Fault> {
+        let is_reserved = value & !(ADDRESS | MODE | BSP) != 0;
+        let moves = (shown ^ value) & ADDRESS != 0;
+        if is_reserved || moves {
             return Err(Fault);
         }
-        Ok(value & !BSP | real & BSP)
+        match (shown & MODE, value & MODE) {
+            (_, X2APIC) | (MODE, ENABLE) | (0, MODE) => Err(Fault),
+            (old, new) if old == new => Ok(Change::Nothing),
+            (_, 0) => Ok(Change::Off),
+            (_, ENABLE) => Ok(Change::On),
+            _ => Ok(Change::X2apic),
+        }
+    }
+
+    /// What the real register must hold, one value after the other, when it holds `real` and the
+    /// guest asks for `change`: on whenever it is at rest. From x2APIC mode the way to any other leads
+    /// through a moment in which it is off.
+    pub fn steps(real: u64, change: Change) -> impl Iterator<Item = u64> {
+        let leaves_x2apic = real & X2APIC != 0;
+        let (first, then) = match change {
+            Change::Off if leaves_x2apic => (Some(real & !MODE), Some(real & !MODE | ENABLE)),
+            Change::X2apic => (None, Some(real | MODE)),
+            _ => (None, None),
+        };
+        first.into_iter().chain(then)
     }
 }
 
@@ -250,6 +351,7 @@ mod tests {
             0x491,
             0xc001_0114,
             0xc001_0117,
+            0xda0,
         ] {
             assert!(
                 !matches!(rule(index), Some(Direct | ReadOnly)),
@@ -278,9 +380,51 @@ mod tests {
     /// nested tables, or where Bouncer's own code runs.
     #[test]
     fn what_writes_memory_behind_the_guests_back_is_not_the_guests_to_write() {
-        for index in (0x560..=0x58b).chain([0x600]) {
+        let trace = 0x560..=0x58b;
+        // The debug store, precise sampling, and the feedback of the hardware to the scheduler.
+        for index in trace.chain([0x600, 0x3f1, 0x17d0, 0x17d1]) {
             assert!(!matches!(rule(index), Some(Direct)), "{index:#x}");
         }
+    }
+
+    /// SDM vol. 1, 13.3: component 8 is the state of the processor trace.
+    #[test]
+    fn no_state_that_names_physical_memory_is_moved_by_xrstors() {
+        assert_eq!(xss::write(0x1800, !0), Ok(0x1800));
+        assert_eq!(xss::write(0, 0), Ok(0));
+        assert_eq!(xss::write(0x800, 0x1000), Err(Fault), "not there");
+        for bit in (0..64).filter(|bit| !matches!(bit, 11 | 12)) {
+            assert_eq!(xss::write(1 << bit, !0), Err(Fault), "bit {bit}");
+        }
+    }
+
+    /// Under nested paging those of the guest would say how Bouncer's own accesses are cached.
+    #[test]
+    fn no_memory_type_range_register_is_the_guests_to_write() {
+        for index in (0x200..=0x23f).chain(mtrr::FIXED).chain([0x2ff]) {
+            assert_eq!(rule(index), Some(MemoryType), "{index:#x}");
+        }
+    }
+
+    #[test]
+    fn sampling_into_memory_is_not_shown() {
+        let shown = |index| match rule(index) {
+            Some(Shown { clear, set }) => !clear | set,
+            _ => panic!("{index:#x} is shown as it is"),
+        };
+        assert_eq!(shown(0x345) & 0x3_4fc0, 0);
+        assert_eq!(shown(0x1a0) & 0x1800, 0x1800);
+    }
+
+    #[test]
+    fn registers_of_features_that_cpuid_shows_are_the_guests() {
+        // Extended feature disable, and the counters in full width.
+        for index in (0x1c4..=0x1c5).chain(0x4c1..=0x4c8) {
+            assert_eq!(rule(index), Some(Direct), "{index:#x}");
+        }
+        let auto_ibrs = 1 << 21;
+        assert_eq!(efer::write(0, auto_ibrs, 0, auto_ibrs), Ok(auto_ibrs));
+        assert_eq!(efer::write(0, auto_ibrs, 0, 0), Err(Fault));
     }
 
     #[test]
@@ -320,25 +464,30 @@ mod tests {
 
     #[test]
     fn the_apic_may_change_its_mode_and_not_its_place() {
-        let xapic = 0xfee0_0900;
-        assert_eq!(apic_base::write(xapic, 0xfee0_0d00), Ok(0xfee0_0d00));
-        assert_eq!(apic_base::write(xapic, 0xfee0_0100), Ok(0xfee0_0100));
-        assert_eq!(apic_base::write(xapic, 0xfed9_0900), Err(Fault), "moved");
-        assert_eq!(
-            apic_base::write(xapic, 0xfee0_0500),
-            Err(Fault),
-            "x2APIC without enable"
-        );
-        assert_eq!(
-            apic_base::write(0xfee0_0d00, xapic),
-            Err(Fault),
-            "x2APIC to xAPIC"
-        );
-        assert_eq!(
-            apic_base::write(xapic, 0xfee0_0800),
-            Ok(xapic),
-            "BSP is read-only"
-        );
+        use apic_base::{Change, write};
+        let (off, xapic, x2apic) = (0xfee0_0100, 0xfee0_0900, 0xfee0_0d00);
+        assert_eq!(write(xapic, x2apic), Ok(Change::X2apic));
+        assert_eq!(write(xapic, off), Ok(Change::Off));
+        assert_eq!(write(x2apic, off), Ok(Change::Off));
+        assert_eq!(write(off, xapic), Ok(Change::On));
+        assert_eq!(write(xapic, 0xfed9_0900), Err(Fault), "moved");
+        let without_enable = 0xfee0_0500;
+        assert_eq!(write(xapic, without_enable), Err(Fault));
+        assert_eq!(write(x2apic, xapic), Err(Fault), "x2APIC to xAPIC");
+        assert_eq!(write(off, x2apic), Err(Fault), "off to x2APIC");
+        let without_bsp = 0xfee0_0800;
+        assert_eq!(write(xapic, without_bsp), Ok(Change::Nothing));
+    }
+
+    #[test]
+    fn an_apic_that_is_off_reads_as_off_and_is_on() {
+        assert_eq!(apic_base::read(0xfee0_0900, true), 0xfee0_0100);
+        assert_eq!(apic_base::read(0xfee0_0d00, false), 0xfee0_0d00);
+        for real in [0xfee0_0900, 0xfee0_0d00] {
+            let change = apic_base::write(real, 0xfee0_0100).unwrap();
+            let last = apic_base::steps(real, change).last().unwrap_or(real);
+            assert_eq!(last, 0xfee0_0900, "{real:#x}");
+        }
     }
 
     proptest! {
@@ -350,6 +499,27 @@ mod tests {
                 prop_assert_eq!(value & efer::SVME, 0);
                 prop_assert_eq!(written & efer::SVME, efer::SVME);
                 prop_assert_eq!(written & 1 << 10, real & 1 << 10, "LMA is the processor's");
+            }
+        }
+
+        /// A processor takes no NMI from its neighbours while its APIC is off.
+        #[test]
+        fn whatever_the_guest_writes_its_apic_is_on_and_where_it_was(
+            writes in prop::collection::vec((any::<u64>(), 0..8_u64, any::<bool>()), 0..40),
+        ) {
+            let (mut real, mut is_off) = (0xfee0_0900, false);
+            for (noise, mode, is_near) in writes {
+                let near = 0xfee0_0000 | (mode << 9 & 0xc00) | (mode & 1) << 8;
+                let value = if is_near { near } else { noise };
+                let shown = apic_base::read(real, is_off);
+                let Ok(change) = apic_base::write(shown, value) else { continue };
+                real = apic_base::steps(real, change).last().unwrap_or(real);
+                is_off = match change {
+                    apic_base::Change::Nothing => is_off,
+                    change => change == apic_base::Change::Off,
+                };
+                prop_assert_eq!(real & !apic_base::X2APIC, 0xfee0_0900);
+                prop_assert_eq!((apic_base::read(real, is_off) ^ value) & 0xc00, 0, "reads back");
             }
         }
     }

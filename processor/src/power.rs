@@ -48,14 +48,10 @@ impl Power {
     /// What writing the `bytes` (1, 2 or 4) low bytes of `value` to `port` asks.
     pub fn request(&self, port: u16, bytes: u8, value: u32) -> Request {
         if let Some((register, resets)) = self.reset
-            && port == register
+            && let Some(written) = byte_at(register, port, bytes, value)
+            && (written == resets || register == RESET_CONTROL && written & RESET_CPU != 0)
         {
-            // A wider access that begins at the port before is one of PCI's address register, which
-            // shares these ports with Intel's reset register.
-            let written = value as u8;
-            if written == resets || register == RESET_CONTROL && written & RESET_CPU != 0 {
-                return Request::Reset;
-            }
+            return Request::Reset;
         }
         for (which, register) in self.control.iter().enumerate() {
             let Some(word) = register.and_then(|at| seen_by(at, port, bytes, value)) else {
@@ -71,6 +67,16 @@ impl Power {
             };
         }
         Request::Ordinary
+    }
+}
+
+/// The byte that the register at `register` sees of a write. Four bytes that begin at the port before are
+/// PCI's address register, which shares these ports with Intel's reset register.
+fn byte_at(register: u16, port: u16, bytes: u8, value: u32) -> Option<u8> {
+    match register.checked_sub(port)? {
+        0 => Some(value as u8),
+        1 if bytes == 2 => Some((value >> 8) as u8),
+        _ => None,
     }
 }
 
@@ -126,6 +132,13 @@ mod tests {
             Request::Ordinary,
             "only prepares"
         );
+        assert_eq!(
+            Q35.request(0xcf9, 1, 0x04),
+            Request::Reset,
+            "reset CPU, soft"
+        );
+        assert_eq!(Q35.request(0xcf8, 2, 0x0400), Request::Reset, "from before");
+        assert_eq!(Q35.request(0xcf8, 2, 0x0004), Request::Ordinary);
     }
 
     #[test]

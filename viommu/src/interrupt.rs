@@ -25,6 +25,17 @@ pub enum Request {
     Redirection(u64),
 }
 
+/// An interrupt may not be raised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Blocked {
+    /// The index of its entry.
+    pub index: u16,
+    /// The reason, as a unit records it.
+    pub reason: Reason,
+    /// The guest asked not to hear of this entry's faults.
+    pub is_quiet: bool,
+}
+
 /// Entries of an interrupt-remapping table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entries {
@@ -83,7 +94,22 @@ impl Remapping {
         source: Bdf,
         index: u16,
         is_level: bool,
-    ) -> Result<Route, Reason> {
+    ) -> Result<Route, Blocked> {
+        let (low, high) = self.fetch(memory, index).map_err(|reason| Blocked {
+            index,
+            reason,
+            is_quiet: false,
+        })?;
+        // Of an entry that was fetched its own bit counts, present or not.
+        let blocked = |reason| Blocked {
+            index,
+            reason,
+            is_quiet: low.fpd(),
+        };
+        self.read(low, high, source, is_level).map_err(blocked)
+    }
+
+    fn fetch(&self, memory: &impl GuestMemory, index: u16) -> Result<(IrteLow, IrteHigh), Reason> {
         if u32::from(index) >= 2 << self.size {
             return Err(Reason::INTERRUPT_BEYOND_TABLE);
         }
@@ -93,7 +119,16 @@ impl Remapping {
             Some((low, memory.read_u64(at.checked_add(8)?).ok()?))
         });
         let (low, high) = words.ok_or(Reason::INTERRUPT_TABLE_UNREACHABLE)?;
-        let (low, high) = (IrteLow(low), IrteHigh(high));
+        Ok((IrteLow(low), IrteHigh(high)))
+    }
+
+    fn read(
+        &self,
+        low: IrteLow,
+        high: IrteHigh,
+        source: Bdf,
+        is_level: bool,
+    ) -> Result<Route, Reason> {
         if !low.p() {
             return Err(Reason::INTERRUPT_NOT_PRESENT);
         }

@@ -13,10 +13,12 @@ use vtd::spec::registers::{
     Ccmd, Gcmd, Gsts, Ics, Iotlb, Iqa, Iqercd, Irta, QueueIndex, Rtaddr, offset, ttm,
 };
 
-use crate::capability::{IOTLB_AT, RECORDS_AT, Width, capabilities, extended, version};
+use crate::capability::{
+    IOTLB_AT, Kind, Limits, RECORDS_AT, Width, capabilities, extended, version,
+};
 use crate::event::{Event, Message, Part};
 use crate::fault::{Faults, News, RECORDS, is_read};
-use crate::interrupt::{Entries, Remapping, Request, handle_of};
+use crate::interrupt::{Blocked, Entries, Remapping, Request, handle_of};
 use crate::queue::{self, Asked, Error, Queue, Work};
 use crate::translate::{Access, Mode, Refused};
 
@@ -32,6 +34,7 @@ const TABLE: u64 = ((1 << 52) - 1) & !(PAGE_SIZE - 1);
 #[derive(Clone, Debug)]
 pub struct Unit {
     width: Width,
+    kind: Kind,
     status: Gsts,
     root: Rtaddr,
     /// The root table that was set.
@@ -80,6 +83,7 @@ impl Unit {
     pub fn new(width: Width) -> Self {
         Self {
             width,
+            kind: Kind::Walks,
             status: Gsts(0),
             root: Rtaddr(0),
             tables: Gpa::new(0),
@@ -101,6 +105,31 @@ impl Unit {
             taken: None,
             given: None,
             messages: [None; 2],
+        }
+    }
+
+    /// One that was just reset, whose tables are carried over into others with these limits (caching
+    /// mode).
+    pub fn carried(width: Width, limits: Limits) -> Self {
+        Self {
+            kind: Kind::Carries(limits),
+            ..Self::new(width)
+        }
+    }
+
+    /// One that was just reset, which remaps interrupts and nothing else.
+    pub fn for_interrupts(width: Width) -> Self {
+        Self {
+            kind: Kind::Leaves,
+            ..Self::new(width)
+        }
+    }
+
+    /// Where tables are carried over: what those can hold.
+    pub fn limits(&self) -> Option<Limits> {
+        match self.kind {
+            Kind::Carries(limits) => Some(limits),
+            Kind::Walks | Kind::Leaves => None,
         }
     }
 
@@ -199,25 +228,27 @@ impl Unit {
         }
     }
 
-    /// Records that `source` was refused the interrupt `index`.
-    pub fn refuse_interrupt(&mut self, source: Bdf, index: u16, reason: Reason) {
-        let info = u64::from(index) << 48;
-        let news = self.faults.record(source, info, false, reason);
-        self.announce(news);
+    /// Records that `source` was refused an interrupt.
+    pub fn refuse_interrupt(&mut self, source: Bdf, blocked: Blocked) {
+        if !blocked.is_quiet {
+            let info = u64::from(blocked.index) << 48;
+            let news = self.faults.record(source, info, false, blocked.reason);
+            self.announce(news);
+        }
     }
 
     /// What the guest's table makes of an interrupt of `source`. `None` if it is to be taken as it
     /// stands, in compatibility format.
     ///
     /// # Errors
-    /// The reason for which it is blocked.
+    /// [`Blocked`] as a unit would block it.
     pub fn route(
         &self,
         memory: &impl GuestMemory,
         source: Bdf,
         request: Request,
         is_level: bool,
-    ) -> Result<Option<Route>, Reason> {
+    ) -> Result<Option<Route>, Blocked> {
         if !self.status.ires() {
             return Ok(None);
         }
@@ -227,7 +258,11 @@ impl Unit {
             return if is_let {
                 Ok(None)
             } else {
-                Err(Reason::COMPATIBILITY_BLOCKED)
+                Err(Blocked {
+                    index: 0,
+                    reason: Reason::COMPATIBILITY_BLOCKED,
+                    is_quiet: false,
+                })
             };
         };
         self.remapping
@@ -238,8 +273,8 @@ impl Unit {
     fn load(&self, at: u32) -> u32 {
         let half = |value: u64| (value >> (8 * (at & 4))) as u32;
         match at & !7 {
-            offset::CAP => return half(capabilities().0),
-            offset::ECAP => return half(extended(self.width).0),
+            offset::CAP => return half(capabilities(self.kind).0),
+            offset::ECAP => return half(extended(self.width, self.kind).0),
             offset::RTADDR => return half(self.root.0),
             offset::CCMD => return half(self.contexts.0),
             offset::IQH => return half(u64::from(self.queue.head) << 4),
@@ -347,7 +382,7 @@ impl Unit {
                 self.taken = Some(Command::SetRoot);
             }
         } else if changed.te() {
-            if !wanted.te() || self.status.rtps() {
+            if !wanted.te() || self.status.rtps() && self.kind != Kind::Leaves {
                 self.taken = Some(Command::Translate(wanted.te()));
             }
         } else if changed.sirtp() {

@@ -1,16 +1,18 @@
-//! The table that tells the guest of the unit: DMAR (chapter 8), with one unit and its devices.
+//! The table that tells the guest of its units: DMAR (chapter 8), with their devices.
 //!
 //! Owns its layout. Who is governed comes from the caller; more than there is room for is a
 //! refusal.
 
 use vtd::spec::dmar::{
-    FLAGS, HEADER, HOST_ADDRESS_WIDTH, SCOPE_HEADER, SIGNATURE, flags, scope, structure,
+    FLAGS, HEADER, HOST_ADDRESS_WIDTH, INCLUDE_PCI_ALL, SCOPE_HEADER, SIGNATURE, flags, scope,
+    structure,
 };
 
 /// Bytes of a unit's structure before its scopes (section 8.3).
 const UNIT: usize = 16;
-/// Where the unit's structure has its length.
-const UNIT_LENGTH: usize = HEADER + 2;
+/// Where a unit's structure has its length and its flags.
+const UNIT_LENGTH: usize = 2;
+const UNIT_FLAGS: usize = 4;
 /// Where a table has its length and its checksum (ACPI 6.5, 5.2.6).
 const LENGTH: usize = 4;
 const CHECKSUM: usize = 9;
@@ -35,19 +37,19 @@ pub struct Full;
 pub struct Table<'a> {
     bytes: &'a mut [u8],
     len: usize,
+    /// Where the last unit's structure begins.
+    unit: usize,
 }
 
 impl<'a> Table<'a> {
-    /// One unit of `segment` with registers at `registers`, on a bus of `address_width` bits, that
-    /// governs nobody yet. `opts_in` keeps the firmware's wish that DMA be remapped from the start.
-    pub fn new(
-        bytes: &'a mut [u8],
-        segment: u16,
-        registers: u64,
-        address_width: u8,
-        opts_in: bool,
-    ) -> Result<Self, Full> {
-        let mut this = Self { bytes, len: 0 };
+    /// One with no unit yet, for a bus of `address_width` bits. `opts_in` keeps the firmware's wish that DMA
+    /// be remapped from the start.
+    pub fn new(bytes: &'a mut [u8], address_width: u8, opts_in: bool) -> Result<Self, Full> {
+        let mut this = Self {
+            bytes,
+            len: 0,
+            unit: HEADER,
+        };
         let mut header = [0; HEADER];
         header[..4].copy_from_slice(&SIGNATURE);
         // Revision, whose table, and who made it.
@@ -60,15 +62,31 @@ impl<'a> Table<'a> {
             header[FLAGS] |= flags::DMA_CTRL_PLATFORM_OPT_IN;
         }
         this.push(&header)?;
-        let mut unit = [0; UNIT];
-        unit[..2].copy_from_slice(&structure::DRHD.to_le_bytes());
-        unit[6..8].copy_from_slice(&segment.to_le_bytes());
-        unit[8..].copy_from_slice(&registers.to_le_bytes());
-        this.push(&unit)?;
         Ok(this)
     }
 
-    /// The unit governs whoever is at the end of the path `hops`, each a device and a function, from
+    /// Another unit of `segment`, with registers at `registers`, that governs nobody yet.
+    pub fn unit(&mut self, segment: u16, registers: u64) -> Result<(), Full> {
+        self.push_unit(0, segment, registers)
+    }
+
+    /// The last unit: it governs whoever no other one does.
+    pub fn unit_for_others(&mut self, segment: u16, registers: u64) -> Result<(), Full> {
+        self.push_unit(INCLUDE_PCI_ALL, segment, registers)
+    }
+
+    fn push_unit(&mut self, flags: u8, segment: u16, registers: u64) -> Result<(), Full> {
+        self.end_unit();
+        self.unit = self.len;
+        let mut unit = [0; UNIT];
+        unit[UNIT_FLAGS] = flags;
+        unit[..2].copy_from_slice(&structure::DRHD.to_le_bytes());
+        unit[6..8].copy_from_slice(&segment.to_le_bytes());
+        unit[8..].copy_from_slice(&registers.to_le_bytes());
+        self.push(&unit)
+    }
+
+    /// The last unit governs whoever is at the end of the path `hops`, each a device and a function, from
     /// the root bus `bus` on.
     pub fn add(
         &mut self,
@@ -96,15 +114,22 @@ impl<'a> Table<'a> {
     }
 
     /// Ends the table. Returns its bytes.
-    pub fn finish(self) -> &'a [u8] {
-        let Self { bytes, len } = self;
+    pub fn finish(mut self) -> &'a [u8] {
+        self.end_unit();
+        let Self { bytes, len, .. } = self;
         let (bytes, _) = bytes.split_at_mut(len);
         bytes[LENGTH..LENGTH + 4].copy_from_slice(&(len as u32).to_le_bytes());
-        let unit = (len - HEADER) as u16;
-        bytes[UNIT_LENGTH..UNIT_LENGTH + 2].copy_from_slice(&unit.to_le_bytes());
         let sum = bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         bytes[CHECKSUM] = sum.wrapping_neg();
         bytes
+    }
+
+    fn end_unit(&mut self) {
+        let len = (self.len - self.unit) as u16;
+        let place = self.unit + UNIT_LENGTH;
+        if let Some(place) = self.bytes.get_mut(place..place + 2).filter(|_| len != 0) {
+            place.copy_from_slice(&len.to_le_bytes());
+        }
     }
 
     fn push(&mut self, piece: &[u8]) -> Result<(), Full> {

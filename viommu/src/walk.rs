@@ -46,7 +46,7 @@ pub(crate) struct End {
 /// A page, and what may be done to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Leaf {
-    /// Where the 4 KiB page is that was asked for.
+    /// Where it is; of a page that was looked up by an address, the 4 KiB of that address.
     pub(crate) page: Gpa,
     pub(crate) size: PageSize,
     pub(crate) may_read: bool,
@@ -121,7 +121,7 @@ pub(crate) fn page(
     at: Iova,
     access: Access,
 ) -> Result<Leaf, Reason> {
-    let geometry = Geometry::new(bits, ADDRESS_BITS, PageSize::GiB1);
+    let geometry = geometry(bits, PageSize::GiB1);
     if at.raw() > geometry.last_input() {
         return Err(Reason::BEYOND_WIDTH);
     }
@@ -137,26 +137,108 @@ pub(crate) fn page(
         if !entry.r() && !entry.w() {
             return Err(denied(access));
         }
-        let target = Hpa::new(entry.address() * PAGE_SIZE);
-        let is_leaf = level == Level::LOWEST || entry.ps();
-        if !is_leaf {
-            table = target.identity();
-            level = level.below().ok_or(Reason::ENTRY_RESERVED)?;
-            continue;
-        }
-        // Without snoop control bit 11 of a leaf is reserved; without device TLBs bit 62 is.
-        let is_reserved = entry.snp() || entry.tm() || !geometry.has_page(level, target);
-        let size = level.page_size().filter(|_| !is_reserved);
-        let size = size.ok_or(Reason::ENTRY_RESERVED)?;
+        let (target, size) = match target(geometry, level, entry)? {
+            Target::Table(next, below) => {
+                (table, level) = (next, below);
+                continue;
+            }
+            Target::Page(page, size) => (page, size),
+        };
         let inside = at.raw() % size.bytes() / PAGE_SIZE * PAGE_SIZE;
-        let page = target.identity().checked_add(inside);
         return Ok(Leaf {
-            page: page.ok_or(Reason::ENTRY_RESERVED)?,
+            page: target.checked_add(inside).ok_or(Reason::ENTRY_RESERVED)?,
             size,
             may_read,
             may_write,
         });
     }
+}
+
+/// What a look along a table came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// The first page that may be read or written, and the address where it begins, which may lie before that where the
+    /// look began.
+    Page(u64, Leaf),
+    /// There is none.
+    None,
+    /// None before this address; what is behind it was not looked at any more.
+    Unfinished(u64),
+}
+
+/// The first page with any right at an address from `from` up to `last`, in the table at `root`. Each entry that is read
+/// is taken from `budget`.
+pub(crate) fn first_page(
+    memory: &impl GuestMemory,
+    root: Gpa,
+    geometry: Geometry,
+    from: u64,
+    last: u64,
+    budget: &mut u32,
+) -> Found {
+    let last = last.min(geometry.last_input());
+    let mut at = from;
+    while at <= last {
+        let (mut may_read, mut may_write) = (true, true);
+        let (mut table, mut level) = (root, geometry.root());
+        loop {
+            if *budget == 0 {
+                return Found::Unfinished(at);
+            }
+            *budget -= 1;
+            let place = table.checked_add(level.index(at) as u64 * 8);
+            let word = place.and_then(|place| memory.read_u64(place).ok());
+            // What cannot be fetched gives no right.
+            let entry = Entry(word.unwrap_or(0));
+            let rights = (may_read && entry.r(), may_write && entry.w());
+            let found = target(geometry, level, entry);
+            match found.ok().filter(|_| rights.0 || rights.1) {
+                Some(Target::Table(next, below)) => {
+                    (table, level) = (next, below);
+                    (may_read, may_write) = rights;
+                    continue;
+                }
+                Some(Target::Page(page, size)) => {
+                    let leaf = Leaf {
+                        page,
+                        size,
+                        may_read: rights.0,
+                        may_write: rights.1,
+                    };
+                    return Found::Page(at / size.bytes() * size.bytes(), leaf);
+                }
+                None => {}
+            }
+            at = (at / level.span() + 1) * level.span();
+            if at > last || level.index(at) == 0 {
+                break;
+            }
+        }
+    }
+    Found::None
+}
+
+/// The shape of a table for addresses of `bits` bits, with pages up to `largest`.
+pub(crate) fn geometry(bits: u32, largest: PageSize) -> Geometry {
+    Geometry::new(bits, ADDRESS_BITS, largest)
+}
+
+/// What an entry with some right leads to.
+enum Target {
+    Table(Gpa, Level),
+    Page(Gpa, PageSize),
+}
+
+fn target(geometry: Geometry, level: Level, entry: Entry) -> Result<Target, Reason> {
+    let target = Hpa::new(entry.address() * PAGE_SIZE);
+    if let Some(below) = level.below().filter(|_| !entry.ps()) {
+        return Ok(Target::Table(target.identity(), below));
+    }
+    // Without snoop control bit 11 of a leaf is reserved; without device TLBs bit 62 is.
+    let is_reserved = entry.snp() || entry.tm() || !geometry.has_page(level, target);
+    let size = level.page_size().filter(|_| !is_reserved);
+    let size = size.ok_or(Reason::ENTRY_RESERVED)?;
+    Ok(Target::Page(target.identity(), size))
 }
 
 /// What a device is told that may not do this.

@@ -3,6 +3,8 @@
 
 use bitfield::bitfield;
 
+use crate::spec::control::interruptibility::{MOV_SS, NMI, STI};
+
 bitfield! {
     /// Interruption information: the same layout in three fields.
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,6 +116,28 @@ impl Event {
     }
 }
 
+/// Whether an NMI can be raised now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NmiChance {
+    /// Yes, with this interruptibility state.
+    Now(u64),
+    /// When the processor says that its window is open.
+    Window,
+}
+
+/// Whether an NMI can be raised in a guest with `interruptibility`, while another event is to be raised or
+/// not.
+///
+/// STI holds no NMI back (SDM vol. 2B, STI), but VM entry may refuse one behind it (vol. 3C, 27.3.1.5),
+/// and whether the window opens behind it is the processor's choice (26.2): so its shadow ends.
+pub fn nmi_chance(interruptibility: u64, has_event: bool) -> NmiChance {
+    if has_event || interruptibility & (MOV_SS | NMI) != 0 {
+        NmiChance::Window
+    } else {
+        NmiChance::Now(interruptibility & !STI)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +149,22 @@ mod tests {
         assert_eq!(Event::exception(6, None).word(true), 0x8000_0306);
         assert_eq!(Event::exception(13, Some(0)).word(true), 0x8000_0b0d);
         assert!(Event::nmi().is_nmi() && !Event::exception(2, None).is_nmi());
+    }
+
+    #[test]
+    fn an_nmi_waits_for_mov_ss_for_the_handler_of_another_and_for_another_event() {
+        assert_eq!(nmi_chance(0, false), NmiChance::Now(0));
+        assert_eq!(nmi_chance(MOV_SS, false), NmiChance::Window);
+        assert_eq!(nmi_chance(NMI, false), NmiChance::Window);
+        assert_eq!(nmi_chance(NMI | STI, false), NmiChance::Window);
+        assert_eq!(nmi_chance(STI, true), NmiChance::Window);
+    }
+
+    #[test]
+    fn an_nmi_does_not_wait_for_sti() {
+        assert_eq!(nmi_chance(STI, false), NmiChance::Now(0));
+        let enclave = 1 << 4;
+        assert_eq!(nmi_chance(STI | enclave, false), NmiChance::Now(enclave));
     }
 
     #[test]

@@ -14,6 +14,7 @@ extern crate std;
 
 mod capability;
 mod controls;
+pub mod debug;
 mod event;
 mod flushes;
 mod guest;
@@ -22,7 +23,7 @@ pub mod spec;
 
 pub use capability::{Capabilities, FeatureControl, Lacking, Nested, Scope};
 pub use controls::Controls;
-pub use event::Event;
+pub use event::{Event, NmiChance, nmi_chance};
 pub use flushes::Flushes;
 pub use guest::{Fixed, Violation, first_violation};
 pub use instruction_error::instruction_error;

@@ -35,7 +35,7 @@ impl fmt::Display for ElfField {
             Self::ProgramHeaderLen => "program headers of 56 bytes",
             Self::ProgramHeaders => "the offset of program headers inside the file",
             Self::Dynamic => "the offset of a dynamic segment inside the file",
-            Self::RelocationLen => "relocations of 24 bytes",
+            Self::RelocationLen => "relocations of 8 bytes, packed",
             Self::Relocations => "the address of whole relocations inside a segment",
         })
     }
@@ -67,13 +67,6 @@ pub enum ElfError {
     Entry(u64),
     /// The file needs a dynamic linker; the dynamic tag says why.
     NotStatic(u64),
-    /// A relocation that is not relative.
-    RelocationKind {
-        /// Which.
-        number: u32,
-        /// Its type.
-        found: u32,
-    },
     /// A relocation that writes outside the segments.
     RelocationOffset {
         /// Which.
@@ -122,12 +115,8 @@ impl fmt::Display for ElfError {
             ),
             Self::NotStatic(tag) => write!(
                 f,
-                "it needs a dynamic linker (dynamic tag {tag}); link it as static PIE"
-            ),
-            Self::RelocationKind { number, found } => write!(
-                f,
-                "relocation {number} has type {found}; only type 8, relative, is possible in a \
-                 static PIE"
+                "it needs a dynamic linker (dynamic tag {tag}); link it as static PIE, with packed \
+                 relative relocations"
             ),
             Self::RelocationOffset { number, offset } => write!(
                 f,

@@ -2,7 +2,7 @@
 
 use zerocopy::FromBytes;
 
-use super::spec::{DynamicEntry, ProgramHeader, Relocation, dynamic};
+use super::spec::{DynamicEntry, MAPPED_WORDS, ProgramHeader, Relocation, dynamic};
 use super::{ElfError, ElfField, Image, slice};
 
 /// Bytes of the word a relocation writes.
@@ -20,19 +20,19 @@ pub(super) fn table<'f>(image: &Image<'f>, segment: &ProgramHeader) -> Result<&'
         let value = entry.value.get();
         match entry.tag.get() {
             dynamic::NULL => break,
-            dynamic::RELA => address = Some(value),
-            dynamic::RELA_LEN => len = value,
-            dynamic::RELA_ENTRY_LEN if value != size_of::<Relocation>() as u64 => {
+            dynamic::RELR => address = Some(value),
+            dynamic::RELR_LEN => len = value,
+            dynamic::RELR_ENTRY_LEN if value != size_of::<Relocation>() as u64 => {
                 return Err(ElfError::Field {
                     field: ElfField::RelocationLen,
                     found: value,
                 });
             }
             tag @ (dynamic::NEEDED
+            | dynamic::RELA
             | dynamic::REL
             | dynamic::TEXT_RELOCATIONS
-            | dynamic::PLT_RELOCATIONS
-            | dynamic::RELR) => return Err(ElfError::NotStatic(tag)),
+            | dynamic::PLT_RELOCATIONS) => return Err(ElfError::NotStatic(tag)),
             _ => {}
         }
     }
@@ -48,34 +48,44 @@ pub(super) fn table<'f>(image: &Image<'f>, segment: &ProgramHeader) -> Result<&'
     }
 }
 
-/// Every relocation is relative and writes a word of one segment.
+/// Every relocation writes a word of one segment.
 pub(super) fn check(image: &Image<'_>) -> Result<(), ElfError> {
-    for (number, relocation) in (0..).zip(entries::<Relocation>(image.relocations)) {
-        if relocation.kind() != Relocation::RELATIVE {
-            return Err(ElfError::RelocationKind {
-                number,
-                found: relocation.kind(),
-            });
-        }
-        let offset = relocation.offset.get();
-        if !image.loads.iter().any(|load| load.holds(offset, WORD)) {
-            return Err(ElfError::RelocationOffset { number, offset });
-        }
+    let is_inside = |offset| image.loads.iter().any(|load| load.holds(offset, WORD));
+    let mut outside = (0..).zip(places(image.relocations));
+    match outside.find(|(_, offset)| !is_inside(*offset)) {
+        Some((number, offset)) => Err(ElfError::RelocationOffset { number, offset }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// Writes the words for an image at address `at`; all of them have been checked.
+/// Adds the image's address `at` to the words that depend on it; all of them have been checked.
 pub(super) fn apply(image: &Image<'_>, into: &mut [u8], at: u64) {
-    for relocation in entries::<Relocation>(image.relocations) {
-        let value = at.wrapping_add_signed(relocation.addend.get());
+    for place in places(image.relocations) {
         if let Some(word) = into
-            .get_mut(relocation.offset.get() as usize..)
+            .get_mut(place as usize..)
             .and_then(|rest| rest.first_chunk_mut())
         {
-            *word = value.to_le_bytes();
+            *word = at.wrapping_add(u64::from_le_bytes(*word)).to_le_bytes();
         }
     }
+}
+
+/// Where the words lie that a table names.
+fn places(table: &[u8]) -> impl Iterator<Item = u64> {
+    let mut next = 0_u64;
+    entries::<Relocation>(table).flat_map(move |entry| {
+        let entry = entry.get();
+        let is_map = entry & 1 != 0;
+        let (first, words) = if is_map {
+            (next, entry >> 1)
+        } else {
+            (entry, 1)
+        };
+        let covered = if is_map { MAPPED_WORDS } else { 1 };
+        next = first.wrapping_add(covered * WORD);
+        let named = (0..covered).filter(move |word| words >> word & 1 != 0);
+        named.map(move |word| first.wrapping_add(word * WORD))
+    })
 }
 
 fn entries<T: FromBytes>(bytes: &[u8]) -> impl Iterator<Item = T> {

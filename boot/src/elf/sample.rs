@@ -14,6 +14,8 @@ pub(crate) const RELOCATIONS: usize = 0x300;
 pub(crate) const ENTRY: u64 = 0x1010;
 /// Where the writable segment lies in the image; its words 0 and 2 are relocated.
 pub(crate) const DATA: u64 = 0x3008;
+/// Where that segment lies in the file.
+pub(crate) const WORDS: usize = 0x608;
 /// Bytes of the image.
 pub(crate) const SPAN: u64 = 0x6000;
 
@@ -47,15 +49,14 @@ pub(crate) fn file() -> Vec<u8> {
         put_words(&mut file, at + 8, &words);
     }
 
-    let tags = [7, RELOCATIONS as u64, 8, 48, 9, 24, 0x6fff_fff9, 2, 0, 0];
+    let tags = [36, RELOCATIONS as u64, 35, 16, 37, 8, 0x6fff_fffb, 0, 0, 0];
     put_words(&mut file, DYNAMIC, &tags);
-    put_words(
-        &mut file,
-        RELOCATIONS,
-        &[DATA, 8, 0x1010, DATA + 16, 8, 0x20],
-    );
+    // The first word, and of the map behind it the second.
+    put_words(&mut file, RELOCATIONS, &[DATA, 0b101]);
     file[0x400..0x600].fill(0x90);
     file[0x608..0x700].fill(0xda);
+    put_words(&mut file, WORDS, &[0x1010]);
+    put_words(&mut file, WORDS + 16, &[0x20]);
     file
 }
 

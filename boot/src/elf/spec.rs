@@ -1,6 +1,6 @@
 //! The structures of an ELF64 file, little-endian: bits and nothing else.
 
-use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::{ElfError, ElfField};
@@ -91,30 +91,17 @@ pub(super) mod dynamic {
     pub(in super::super) const NULL: u64 = 0;
     pub(in super::super) const NEEDED: u64 = 1;
     pub(in super::super) const RELA: u64 = 7;
-    pub(in super::super) const RELA_LEN: u64 = 8;
-    pub(in super::super) const RELA_ENTRY_LEN: u64 = 9;
     pub(in super::super) const REL: u64 = 17;
     pub(in super::super) const TEXT_RELOCATIONS: u64 = 22;
     pub(in super::super) const PLT_RELOCATIONS: u64 = 23;
+    pub(in super::super) const RELR_LEN: u64 = 35;
     pub(in super::super) const RELR: u64 = 36;
+    pub(in super::super) const RELR_ENTRY_LEN: u64 = 37;
 }
 
-/// `Elf64_Rela` (ELF-64 1.5, section 6).
-#[derive(Clone, Copy, Debug, FromBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub(super) struct Relocation {
-    pub(super) offset: U64,
-    pub(super) info: U64,
-    pub(super) addend: I64,
-}
+/// `Elf64_Relr` (generic ABI, "Relative Relocation Table"): even, the place of a word to which the image's address is
+/// added, behind which the next map begins; odd, a map of the next 63 words, bit 1 for the first.
+pub(super) type Relocation = U64;
 
-impl Relocation {
-    /// `R_X86_64_RELATIVE`: the image's address plus the addend, 64 bits (AMD64 supplement 1.0,
-    /// relocation types).
-    pub(super) const RELATIVE: u32 = 8;
-
-    /// The type, in the low half of the information word.
-    pub(super) fn kind(&self) -> u32 {
-        self.info.get() as u32
-    }
-}
+/// Words that a map covers.
+pub(super) const MAPPED_WORDS: u64 = 63;

@@ -107,6 +107,17 @@ fn a_range_whose_valid_flag_is_clear_matches_nothing() {
     assert_eq!(mtrrs.memory_type(Hpa::new(0)), WB);
 }
 
+/// Where fewer bits of an address name memory than the registers have.
+#[test]
+fn a_range_beyond_the_last_address_matches_nothing_below() {
+    let beyond = VariableMtrr {
+        base: 1 << 40,
+        mask: 0x1ff_f000_0000 | 0x800,
+    };
+    let mtrrs = Mtrrs::new(36, ENABLED | 6, None, core::slice::from_ref(&beyond)).unwrap();
+    assert_eq!(runs(&mtrrs, (1 << 36) - 1), [(0, WB)]);
+}
+
 /// Table 12-9: the byte 0 of a register is for the lowest addresses.
 #[test]
 fn byte_0_of_a_fixed_register_is_the_lowest_address() {

@@ -75,6 +75,11 @@ pub(crate) fn is_x2apic() -> bool {
     base() & apic_base::X2APIC != 0
 }
 
+/// Whether the APIC is on.
+pub(crate) fn is_on() -> bool {
+    base() & apic_base::ENABLE != 0
+}
+
 /// This processor's APIC id.
 pub(crate) fn id() -> u32 {
     if is_x2apic() {
@@ -149,7 +154,7 @@ pub(crate) fn read_for_guest(offset: u32) -> u32 {
 /// Brings the APIC into the state INIT leaves: everything at its reset value but the id and, in
 /// x2APIC mode, the mode. SDM 12.4.7.3 and 12.12.5.1.
 pub(crate) fn reset_as_by_init() {
-    if base() & apic_base::ENABLE == 0 {
+    if !is_on() {
         return;
     }
     // Software-disabling the APIC masks the local vectors; what is in service is ended.

@@ -114,6 +114,17 @@ pub(crate) fn write_extended_control(index: u32, value: u64) -> Result<(), NoSuc
     }
 }
 
+/// Clears the addresses of the guest's breakpoints, which no exit saves and Bouncer does not use.
+pub(crate) fn forget_breakpoints() {
+    // SAFETY: no breakpoint is armed outside the guest.
+    unsafe {
+        asm!(
+            "mov dr0, {zero}", "mov dr1, {zero}", "mov dr2, {zero}", "mov dr3, {zero}",
+            zero = in(reg) 0_u64, options(nostack, nomem, preserves_flags)
+        );
+    }
+}
+
 /// Whether a performance counter has overflowed, as far as this processor tells: the guest's own NMI.
 /// SDM vol. 3B, 20.2.4: IA32_PERF_GLOBAL_STATUS.
 pub(crate) fn has_counter_overflowed() -> bool {

@@ -14,6 +14,8 @@ pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>) {
     let state = runner.cpu.state();
     let context = Context {
         cr4: state.cr4,
+        is_apic_off: runner.is_apic_off,
+        physical_width: machine.physical_width,
         own: machine.own,
         remapping: match machine.fabric {
             Some(_) => Remapping::Bouncer,

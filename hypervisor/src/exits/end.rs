@@ -22,7 +22,7 @@ pub(crate) enum Ending {
     PowerOff,
     Reset,
     TripleFault,
-    EntryFailed,
+    UnknownExit,
 }
 
 impl fmt::Display for Ending {
@@ -31,7 +31,7 @@ impl fmt::Display for Ending {
             Self::PowerOff => "poweroff",
             Self::Reset => "reset",
             Self::TripleFault => "triple-fault",
-            Self::EntryFailed => "panic",
+            Self::UnknownExit => "panic",
         })
     }
 }
@@ -42,6 +42,14 @@ pub(crate) fn report(machine: &Machine, ending: Ending) {
     if IS_REPORTED.swap(true, Ordering::AcqRel) {
         return;
     }
+    tell_exits(machine);
+    if let Some(fabric) = machine.fabric {
+        fabric.lock().report();
+    }
+    say!("@ended {ending}");
+}
+
+fn tell_exits(machine: &Machine) {
     let mut counts = heapless::String::<512>::new();
     for reason in Reason::ALL {
         let count = machine.count(*reason);
@@ -51,10 +59,6 @@ pub(crate) fn report(machine: &Machine, ending: Ending) {
     }
     say!("exits since the start:{counts}");
     say!("@exits{counts}");
-    if let Some(fabric) = machine.fabric {
-        fabric.lock().report();
-    }
-    say!("@ended {ending}");
 }
 
 /// A triple fault of the guest: report, then reset as the processor would have.
@@ -75,8 +79,60 @@ pub(crate) fn triple_fault<B: Backend>(runner: &mut Runner<B>) -> ! {
     reset(runner.machine)
 }
 
-/// The processor refused the guest's state, or left it for a reason that nobody asked for.
-pub(crate) fn entry_failed<B: Backend>(runner: &mut Runner<B>, code: u64, detail: [u64; 2]) -> ! {
+/// The guest resets the machine.
+pub(crate) fn guest_reset(machine: &Machine) -> ! {
+    report(machine, Ending::Reset);
+    reset(machine)
+}
+
+/// The local APIC, which the guest took out of x2APIC mode, does not come back, as on some emulators: no
+/// processor could be called any more.
+pub(crate) fn apic_lost<B: Backend>(runner: &Runner<B>) -> ! {
+    say!(
+        "processor {}: its local APIC stays off after the guest turned x2APIC mode off; the machine is \
+         reset",
+        runner.area.index()
+    );
+    guest_reset(runner.machine)
+}
+
+/// The processor did not enter the guest: nobody knows how to go on. What the guest's registers held, and
+/// the epitaph.
+pub(crate) fn entry_refused<B: Backend>(runner: &mut Runner<B>, code: u64, detail: [u64; 2]) -> ! {
+    const NAMES: [&str; 6] = ["es", "cs", "ss", "ds", "fs", "gs"];
+    let index = runner.area.index();
+    let state = runner.cpu.state();
+    say!(
+        "processor {index}: the guest's rip {:#x}, rflags {:#x}, cr0 {:#x}, cr2 {:#x}, cr3 {:#x}, cr4 \
+         {:#x}, efer {:#x}, level {}",
+        state.rip,
+        state.rflags,
+        state.cr0,
+        state.cr2,
+        state.cr3,
+        state.cr4,
+        state.efer,
+        state.privilege,
+    );
+    for (name, segment) in NAMES.iter().zip(state.segments) {
+        let (base, limit, rights) = (segment.base, segment.limit, segment.rights.0);
+        say!("processor {index}: {name} base {base:#x}, limit {limit:#x}, rights {rights:#x}");
+    }
+    say!(
+        "processor {index}: registers by number {:x?}",
+        state.general
+    );
+    tell_exits(runner.machine);
+    panic!(
+        "processor {index} did not enter the guest: {} code {code:#x}, detail {:#x} {:#x}",
+        B::NAME,
+        detail[0],
+        detail[1],
+    );
+}
+
+/// The processor left the guest for a reason that nobody asked for.
+pub(crate) fn unknown_exit<B: Backend>(runner: &mut Runner<B>, code: u64, detail: [u64; 2]) -> ! {
     let state = runner.cpu.state();
     say!(
         "processor {} left the guest for a reason unknown to Bouncer: {} code {code:#x}, detail \
@@ -91,7 +147,7 @@ pub(crate) fn entry_failed<B: Backend>(runner: &mut Runner<B>, code: u64, detail
         state.cr4,
         state.efer,
     );
-    report(runner.machine, Ending::EntryFailed);
+    report(runner.machine, Ending::UnknownExit);
     reset(runner.machine)
 }
 

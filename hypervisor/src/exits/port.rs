@@ -26,8 +26,9 @@ pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>, access: PortAccess) {
     }
     let is_legacy = legacy::PORTS.into_iter().any(covers);
     let is_power = is_legacy || runner.machine.power.ports().any(covers);
-    // Bouncer's serial line, and string instructions, which no operating system uses on the power
-    // registers: reads show all ones, as where there is no device; writes go nowhere.
+    // Bouncer's serial line: reads show all ones, as where there is no device; writes go nowhere. A
+    // string instruction, which no operating system uses on these ports, does nothing at all: it moves
+    // nothing, and its registers stay as they are.
     let is_absent = !is_power || access.is_string;
     let rax = runner.cpu.state().general[0];
     match access.direction {
@@ -76,7 +77,7 @@ fn write<B: Backend>(runner: &mut Runner<B>, access: PortAccess, value: u32) {
     {
         Request::Ordinary => {}
         Request::PowerOff => end::report(runner.machine, end::Ending::PowerOff),
-        Request::Reset => end::report(runner.machine, end::Ending::Reset),
+        Request::Reset => end::guest_reset(runner.machine),
         Request::Sleep { kind } => {
             if REFUSED.is_new(kind) {
                 say!(
@@ -102,10 +103,7 @@ fn write_legacy<B: Backend>(runner: &mut Runner<B>, access: PortAccess, value: u
         let outcome = runner.machine.keyboard.lock().write(port, byte);
         let byte = match outcome {
             legacy::Outcome::Write(byte) => byte,
-            legacy::Outcome::Reset(byte) => {
-                end::report(runner.machine, end::Ending::Reset);
-                byte
-            }
+            legacy::Outcome::Reset => end::guest_reset(runner.machine),
             legacy::Outcome::Drop => continue,
         };
         power::write_for_guest(port, 1, u32::from(byte));

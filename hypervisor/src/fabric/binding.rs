@@ -120,7 +120,7 @@ impl Fabric {
                 at,
                 arena,
                 window,
-                translations: None,
+                translated: None,
                 domain,
                 memory: memory.start(),
                 registers: None,
@@ -231,6 +231,20 @@ impl Fabric {
         let change = |signals: &mut Signals| signals.program(vector, route);
         binding.slot().signal(&mut self.remapping, change, vector);
         route.map(mediated::route_to_us)
+    }
+
+    /// The guest hears that its own table refuses `vector` if the device raises it.
+    pub(super) fn refuse_signal(
+        &mut self,
+        id: FunctionId,
+        vector: u16,
+        refused: Option<viommu::Blocked>,
+    ) {
+        if let Some(binding) = self.binding(id)
+            && let Some(device) = binding.slot().lock().as_mut()
+        {
+            device.parts.signals.refuse(vector, refused);
+        }
     }
 
     /// The guest masked or unmasked `vector`.

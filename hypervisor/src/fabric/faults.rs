@@ -239,6 +239,7 @@ impl Fabric {
     }
 
     fn fault(&mut self, at: Address, fault: Fault) {
+        self.hand_over(at, &fault);
         let speakers = self.speakers(at);
         let storm = self.storm_of(&speakers);
         let limits = Limits {

@@ -20,6 +20,7 @@ use crate::console::say;
 use crate::limit::Once;
 use crate::own::OwnFrames;
 use crate::physical;
+use crate::virtual_unit::Shared;
 
 /// Devices whose interrupts were refused, by function and reason.
 static REFUSED: Once<(Address, u8), 32> = Once::new();
@@ -267,7 +268,8 @@ impl Fabric {
         };
         for number in 0..count {
             // The device replaces the low bits of the data by the number. PCI 3.0, 6.8.1.3.
-            let data = msi.data & !(u32::from(count) - 1) | u32::from(number);
+            let data = numbered(msi.data, count, number);
+            let mut refused = None;
             let route = match self.route_of(id, at, msi.address, data) {
                 Ok(route) => Some(route),
                 Err(Blocked::Objection(objection)) => {
@@ -277,9 +279,13 @@ impl Fabric {
                     }
                     None
                 }
-                Err(Blocked::ByGuest) => None,
+                Err(Blocked::ByGuest(blocked)) => {
+                    refused = Some(blocked);
+                    None
+                }
             };
             let route = self.program_signal(id, number, route);
+            self.refuse_signal(id, number, refused);
             if let Err(refusal) = self.remapping.route(at.segment, &block, number, route)
                 && REFUSED.is_new((at, 2))
             {
@@ -449,7 +455,10 @@ impl Fabric {
         };
         let route = match self.route_of(id, at, message.address, message.data) {
             Ok(route) => route,
-            Err(Blocked::ByGuest) => return self.silence_vector(id, index),
+            Err(Blocked::ByGuest(blocked)) => {
+                self.silence_vector(id, index);
+                return self.refuse_signal(id, index, Some(blocked));
+            }
             Err(Blocked::Objection(objection)) => {
                 if REFUSED.is_new((at, 4)) {
                     say!("device {at}: MSI-X entry {index}: {objection}");
@@ -518,19 +527,35 @@ impl Fabric {
             match unit.route(source, request, false) {
                 Ok(Some(route)) => return Ok(route),
                 Ok(None) => {}
-                Err(_) => return Err(Blocked::ByGuest),
+                Err(blocked) => return Err(Blocked::ByGuest(blocked)),
             }
         }
         Route::of_message(address, data).map_err(Blocked::Objection)
     }
 
-    /// The guest changed some of its interrupt entries: what leads to them is translated again.
-    pub(super) fn translate_again(&mut self, entries: Entries) {
+    /// What the guest programmed for the message of `id` that the device sends with this handle.
+    pub(super) fn asked_with(&self, id: FunctionId, handle: u16) -> Option<Request> {
+        let block = self.messages[id.index()].msi.as_ref()?;
+        let msi = self.mediation.msi(id)?;
+        let number = (0..block.count()).find(|number| {
+            let message = block.message(*number).map(|m| (m.address, m.data));
+            let request = message.map(|(address, data)| Request::Message { address, data });
+            request.and_then(handle_of) == Some(handle)
+        })?;
+        Some(Request::Message {
+            address: msi.address,
+            data: numbered(msi.data, block.count(), number),
+        })
+    }
+
+    /// The guest changed some of the interrupt entries of `unit`: what leads to them is translated again.
+    pub(super) fn translate_again(&mut self, unit: &Shared, entries: Entries) {
         let ids = self.mediation.topology().functions().map(|(id, _)| id);
         let ids: Vec<FunctionId, MAX_FUNCTIONS> = ids.collect();
         for id in ids {
             let at = self.messages[id.index()].at;
-            if at.is_none_or(|at| self.virtual_unit_of(at).is_none()) {
+            let in_front = at.and_then(|at| self.virtual_unit_of(at));
+            if in_front.is_none_or(|in_front| !core::ptr::eq(in_front, unit)) {
                 continue;
             }
             if let Some(msi) = self.mediation.msi(id).filter(|msi| msi.control.enable()) {
@@ -647,5 +672,10 @@ enum Blocked {
     /// It is none that a device may send.
     Objection(Objection),
     /// The guest's own table does not let it.
-    ByGuest,
+    ByGuest(viommu::Blocked),
+}
+
+/// The data of message `number` out of `count`.
+fn numbered(data: u32, count: u16, number: u16) -> u32 {
+    data & !(u32::from(count) - 1) | u32::from(number)
 }

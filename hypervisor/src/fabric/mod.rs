@@ -15,6 +15,7 @@ mod pins;
 mod registers;
 mod remapping;
 mod reserved;
+mod shadows;
 mod space;
 mod takeover;
 mod virtual_unit;
@@ -42,6 +43,7 @@ pub(crate) use mute::are_mute;
 use pins::Pins;
 pub(crate) use remapping::Remapping;
 use remapping::{Denied, Reach};
+use shadows::{MAX_SHADOWS, Shadowed};
 pub(crate) use space::{Space, Windows};
 pub(crate) use takeover::{Confinement, Lacking, Needs, Obstacle, plan, take_over};
 
@@ -76,6 +78,8 @@ pub(crate) struct Fabric {
     pools: Pools,
     /// Memory of mediated devices that left.
     spare: Vec<Store, MAX_DEVICES>,
+    /// Devices that reach what the guest maps for them.
+    shadows: Vec<Shadowed, MAX_SHADOWS>,
     /// Functions at whose registers the guest could not be stopped, to be cut off.
     exposed: Vec<FunctionId, MAX_FUNCTIONS>,
     /// When interrupts of mediated devices were taken back for a while.
@@ -90,6 +94,8 @@ struct Standing {
     storm: Storm,
     reach: Reach,
     binding: Option<Binding>,
+    /// It is to reach what the guest maps for it.
+    is_paged: bool,
     /// What an audit would have refused.
     recorded: u32,
 }
@@ -145,6 +151,7 @@ impl Fabric {
         match standing.map(|standing| (standing.reach, standing.binding)) {
             Some((Reach::Memory, _)) => "none",
             Some((Reach::Own(_), Some(_))) => "byte",
+            Some((Reach::Own(_), None)) if self.is_shadowed(id) => "page",
             Some((Reach::Nothing | Reach::Own(_) | Reach::Quarantine, _)) | None => "denied",
         }
     }
@@ -274,6 +281,7 @@ impl Fabric {
             }
             if let Some(standing) = standing {
                 self.unbind(&standing);
+                self.drop_shadow(id);
                 self.end_domain_unless_shared(standing.reach);
             }
         }
@@ -295,6 +303,7 @@ impl Fabric {
             cut = cut.and(self.remapping.give(at, Reach::Quarantine));
         }
         self.take_pages(id, before);
+        self.drop_shadow(id);
         self.end_domain_unless_shared(before);
         if let Some(decision) = self.mediation.stop(id) {
             self.carry_out(&decision);
@@ -372,8 +381,12 @@ impl Fabric {
     /// Gives the function what the policy says, under each of its requester ids.
     fn stand(&mut self, id: FunctionId, at: Address, verdict: &Verdict<'static>) {
         let treatment = verdict.treatment();
+        let function = self.mediation.topology().function(id);
+        let is_paged = function.is_some_and(|function| shadows::is_wanted(function, verdict));
         let reach = match treatment {
             Treatment::Direct | Treatment::Recorded => Reach::Memory,
+            // What the guest maps is one device's: its addresses are no place for pools.
+            Treatment::Confined if is_paged => self.own_domain(id, None),
             Treatment::Confined => self.own_domain(id, verdict.group),
         };
         self.standings[id.index()] = Some(Standing {
@@ -382,6 +395,7 @@ impl Fabric {
             storm: verdict.storm,
             reach,
             binding: None,
+            is_paged,
             recorded: 0,
         });
         for source in self.mediation.topology().requester_ids(id) {
@@ -403,7 +417,7 @@ impl Fabric {
         let shared = topology.functions().find_map(|(other, _)| {
             let standing = self.standings[other.index()].as_ref()?;
             let is_own = matches!(standing.reach, Reach::Own(_));
-            let is_group = group.is_some() && standing.group == group;
+            let is_group = group.is_some() && standing.group == group && !standing.is_paged;
             let is_alias = topology.alias(other) == alias && topology.segment(other) == segment;
             (other != id && is_own && (is_group || is_alias)).then_some(standing.reach)
         });

@@ -138,7 +138,7 @@ impl Pins {
 
     /// What an entry of the guest's asks for. `None` if it is to stay masked.
     fn asked(&self, pin: u8, wanted: u64) -> Option<(Route, Polarity)> {
-        let unit = virtual_unit::there().filter(|unit| unit.segment() == self.at.segment);
+        let unit = virtual_unit::first().filter(|unit| unit.segment() == self.at.segment);
         if let Some(unit) = unit {
             let fields = RemappableRedirection(wanted);
             let request = Request::Redirection(wanted);

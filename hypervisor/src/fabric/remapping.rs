@@ -8,8 +8,9 @@ use core::fmt;
 
 use heapless::Vec;
 use memory::{ByteRange, Flushed, Frames, Hpa, Iova, OutOfFrames, PAGE_SIZE, Stale};
-use paging::Refused;
+use paging::{PageSize, Refused};
 use pci::{Address, Bdf};
+use viommu::Limits;
 use vtd::context::{Attachment, ContextTables};
 use vtd::domain::{Access, Debt, Domain, DomainId, SecondStage, Support};
 use vtd::fault::{Fault, Told};
@@ -265,6 +266,39 @@ impl Remapping {
             Ok(debt) => pay(debt, units, frames),
             Err(refused) => panic!("what was lent can be taken back: {refused}"),
         }
+    }
+
+    /// Ends what is lent at `at` in the domain `slot`. Where memory is short, and a part of a large page is to go, all
+    /// of that page does.
+    pub(super) fn revoke_at_least(&mut self, slot: u8, at: ByteRange<Iova>) {
+        let Self {
+            units, own, frames, ..
+        } = self;
+        let Some(domain) = own.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+            return;
+        };
+        for size in [PageSize::KiB4, PageSize::MiB2, PageSize::GiB1] {
+            let (start, last) = (at.start().raw(), at.last().raw());
+            let start = start / size.bytes() * size.bytes();
+            let last = last | (size.bytes() - 1);
+            let wide = ByteRange::inclusive(Iova::new(start), Iova::new(last));
+            if let Some(Ok(debt)) = wide.map(|wide| domain.revoke(frames, wide)) {
+                return pay(debt, units, frames);
+            }
+        }
+        panic!("whole pages can be taken back");
+    }
+
+    /// The page that is lent at `at` in the domain `slot`, whole.
+    pub(super) fn lent(&self, slot: u8, at: Iova) -> Option<ByteRange<Iova>> {
+        let domain = self.own.get(usize::from(slot))?.as_ref()?;
+        let bytes = domain.translate(&self.frames, at)?.size.bytes();
+        ByteRange::new(Iova::new(at.raw() / bytes * bytes), bytes)
+    }
+
+    /// What the domains of untrusted devices can hold.
+    pub(super) fn limits(&self) -> Limits {
+        Limits::of(&self.format)
     }
 
     /// Gives the requester `at` this reach and no other.

@@ -343,6 +343,7 @@ pub(crate) fn take_over(
         map: needs.map,
         pools: needs.pools,
         spare: Vec::new(),
+        shadows: Vec::new(),
         exposed: Vec::new(),
         muted_at: 0,
     });
@@ -358,7 +359,7 @@ pub(crate) fn take_over(
     let mut held = shared.lock();
     held.begin(candidates, own, &needs.io_apics)?;
     if let Some((segment, registers)) = first {
-        held.show_unit(segment, registers.identity(), is_wide, needs.handoff);
+        held.show_units(segment, registers.identity(), is_wide, needs.handoff);
     }
     drop(held);
     Ok(shared)

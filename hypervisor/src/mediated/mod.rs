@@ -26,12 +26,13 @@ use crate::fabric::Remapping;
 use crate::machine::Machine;
 use crate::own::OwnFrames;
 use crate::run;
+use crate::virtual_unit::Shared;
 pub(crate) use engine::{Engine, Kind};
 pub(crate) use idle::{bear, is_storm};
 pub(crate) use signal::Signals;
 pub(crate) use store::{Pools, Store};
 use world::Hand;
-pub(crate) use world::Parts;
+pub(crate) use world::{Parts, Translated};
 
 /// Mediated devices at most.
 pub(crate) const MAX_DEVICES: usize = 16;
@@ -98,14 +99,15 @@ pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     found
 }
 
-/// Does something with what each device knows of the guest's tables. Whatever a device had under way is
-/// over then.
-pub(crate) fn each_translations(mut act: impl FnMut(&mut Translations)) {
+/// Does something with what each device behind `unit` knows of the guest's tables. Whatever a device had under
+/// way is over then.
+pub(crate) fn each_translations(unit: &Shared, mut act: impl FnMut(&mut Translations)) {
     for slot in slots().iter().filter(|slot| slot.is_bound()) {
         let mut held = slot.lock();
         let parts = held.as_mut().map(|device| &mut device.parts);
-        if let Some(known) = parts.and_then(|parts| parts.translations.as_mut()) {
-            act(known.get_mut());
+        let translated = parts.and_then(|parts| parts.translated.as_mut());
+        if let Some(translated) = translated.filter(|t| core::ptr::eq(t.unit, unit)) {
+            act(translated.known.get_mut());
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The device itself raises NMIs of Bouncer's; what the guest asked for is kept here, and raised
 //! by an interrupt command when a mediator has something to say.
 
+use viommu::Blocked;
 use vtd::remap::Route;
 
 use crate::cpu::apic;
@@ -15,6 +16,8 @@ const MAX_VECTORS: usize = 128;
 struct Signal {
     /// Where the guest wants it.
     route: Option<Route>,
+    /// Why the guest's own table refuses it; told once.
+    refused: Option<Blocked>,
     is_masked: bool,
 }
 
@@ -30,6 +33,7 @@ impl Signals {
     pub(crate) const NONE: Self = Self(
         [Signal {
             route: None,
+            refused: None,
             is_masked: false,
         }; MAX_VECTORS],
     );
@@ -39,6 +43,7 @@ impl Signals {
     pub(crate) fn program(&mut self, vector: u16, route: Option<Route>) -> bool {
         self.change(vector, |signal| {
             signal.route = route;
+            signal.refused = None;
             signal.is_masked = false;
         })
     }
@@ -46,6 +51,19 @@ impl Signals {
     /// The guest masked or unmasked `vector`. Returns as `program`.
     pub(crate) fn mask(&mut self, vector: u16, is_masked: bool) -> bool {
         self.change(vector, |signal| signal.is_masked = is_masked)
+    }
+
+    /// The guest's own table refuses `vector`, or does not.
+    pub(crate) fn refuse(&mut self, vector: u16, refused: Option<Blocked>) {
+        if let Some(signal) = self.0.get_mut(usize::from(vector)) {
+            signal.refused = refused;
+        }
+    }
+
+    /// Why the guest's own table refuses `vector`, which is about to be raised, if that was not told.
+    pub(crate) fn take_refusal(&mut self, vector: u16) -> Option<Blocked> {
+        let signal = self.0.get_mut(usize::from(vector));
+        signal.filter(|signal| !signal.is_masked)?.refused.take()
     }
 
     /// Whether the guest programmed any.

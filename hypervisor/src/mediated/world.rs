@@ -20,7 +20,7 @@ use crate::fabric::Remapping;
 use crate::limit::Once;
 use crate::machine::Machine;
 use crate::physical::{self, Physical};
-use crate::virtual_unit;
+use crate::virtual_unit::Shared;
 
 /// What was told of devices: each sentence once.
 static TOLD: Once<(Address, Notice), 64> = Once::new();
@@ -33,8 +33,8 @@ pub(crate) struct Parts {
     pub(crate) arena: Arena,
     /// Where it finds whole pages of the guest's, for the time of a request.
     pub(crate) window: Option<ByteRange<Iova>>,
-    /// What is known of its addresses, where the guest sees a unit in front of it.
-    pub(crate) translations: Option<RefCell<Translations>>,
+    /// How it names memory, where the guest sees a unit in front of it.
+    pub(crate) translated: Option<Translated>,
     /// The domain it is in.
     pub(crate) domain: u8,
     /// Where its pages are.
@@ -52,6 +52,14 @@ pub(crate) struct Parts {
     pub(crate) lie: Option<Lie>,
     /// That has had its consequence.
     pub(crate) is_cut_off: bool,
+}
+
+/// What is known of a device's addresses.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    /// The unit that the guest sees in front of it.
+    pub(crate) unit: &'static Shared,
+    pub(crate) known: RefCell<Translations>,
 }
 
 /// One device, in the hands of its mediator.
@@ -77,9 +85,9 @@ impl Hand<'_> {
     }
 
     /// What is known of the device's addresses, where they are translated.
-    fn translations(&self) -> Option<&RefCell<Translations>> {
-        let known = self.parts.translations.as_ref()?;
-        known.borrow().are_asked().then_some(known)
+    fn translations(&self) -> Option<&Translated> {
+        let translated = self.parts.translated.as_ref()?;
+        translated.known.borrow().are_asked().then_some(translated)
     }
 
     /// Finds in the guest's memory what the device calls `range`, and does something with each piece,
@@ -91,7 +99,7 @@ impl Hand<'_> {
         access: viommu::Access,
         mut act: impl FnMut(ByteRange<Gpa>, u64),
     ) -> Result<(), Hole> {
-        let Some(known) = self.translations() else {
+        let Some(translated) = self.translations() else {
             return match self.machine.is_memory(range.identity()) {
                 true => {
                     act(range, 0);
@@ -100,12 +108,12 @@ impl Hand<'_> {
                 false => Err(Hole(range)),
             };
         };
-        let mut known = known.borrow_mut();
+        let mut known = translated.known.borrow_mut();
         let mut find = |piece: ByteRange<Gpa>| {
             let at = Iova::new(piece.start().raw());
             let found = known.translate(&Physical(self.machine), at, access);
             let found = found.map_err(|refused| {
-                virtual_unit::refuse(known.source(), at, access, refused);
+                translated.unit.refuse(known.source(), at, access, refused);
             });
             let found = found.ok().and_then(|at| ByteRange::new(at, piece.len()));
             found.filter(|found| self.machine.is_memory(found.identity()))
@@ -177,10 +185,10 @@ impl GuestMemory for Hand<'_> {
 
 impl Pages for Hand<'_> {
     fn is_memory(&self, range: ByteRange<Gpa>) -> bool {
-        let Some(known) = self.translations() else {
+        let Some(translated) = self.translations() else {
             return self.machine.is_memory(range.identity());
         };
-        let mut known = known.borrow_mut();
+        let mut known = translated.known.borrow_mut();
         // Who asks is about to let the device write: what is not there for any access is told as that.
         pieces(range).all(|piece| {
             let (memory, at) = (Physical(self.machine), Iova::new(piece.start().raw()));
@@ -188,7 +196,8 @@ impl Pages for Hand<'_> {
                 .translate(&memory, at, viommu::Access::Read)
                 .or_else(|_| known.translate(&memory, at, viommu::Access::Write));
             let found = found.map_err(|refused| {
-                virtual_unit::refuse(known.source(), at, viommu::Access::Write, refused);
+                let access = viommu::Access::Write;
+                translated.unit.refuse(known.source(), at, access, refused);
             });
             let found = found.ok().and_then(|at| ByteRange::new(at, piece.len()));
             found.is_some_and(|found| self.machine.is_memory(found.identity()))
@@ -320,7 +329,16 @@ impl World for Hand<'_> {
     }
 
     fn raise(&mut self, vector: u16) -> bool {
-        self.parts.signals.raise(vector)
+        let Parts {
+            signals,
+            translated,
+            ..
+        } = &mut *self.parts;
+        if let (Some(blocked), Some(translated)) = (signals.take_refusal(vector), translated) {
+            let source = translated.known.get_mut().source();
+            translated.unit.refuse_interrupt(source, blocked);
+        }
+        signals.raise(vector)
     }
 
     fn tell(&mut self, notice: Notice) {

@@ -25,7 +25,7 @@ use crate::backend::{
     PortAccess, Shared, State,
 };
 use crate::cpu::area::Area;
-use crate::cpu::instructions::write_msr;
+use crate::cpu::instructions::{forget_breakpoints, write_msr};
 use crate::mappings;
 use vmcb::{Attributes, SegmentRegister, Vmcb, code, event, intercept};
 
@@ -39,6 +39,7 @@ const DEBUG_VECTOR: u8 = 1;
 const ALIGNMENT_VECTOR: u8 = 17;
 const RFLAGS_RESERVED: u64 = 1 << 1;
 const RFLAGS_TRAP: u64 = 1 << 8;
+const RFLAGS_RESUME: u64 = 1 << 16;
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 /// The PAT after reset. SDM vol. 3A, table 13-11.
 const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;
@@ -173,6 +174,7 @@ impl Backend for Processor {
 
     fn end_instruction(&mut self) {
         self.vmcb.control.interrupt_shadow &= !1;
+        self.vmcb.save.rflags &= !RFLAGS_RESUME;
         // APM vol. 2, 13.1.4: a debug exception after each instruction while TF is set. The step over
         // an NMI handler's IRET is Bouncer's own.
         if self.vmcb.save.rflags & RFLAGS_TRAP != 0 && !self.nmi.stepping {
@@ -230,6 +232,7 @@ impl Backend for Processor {
         save.dr7 = 0x400;
         save.rflags = RFLAGS_RESERVED;
         save.rip = 0xfff0;
+        forget_breakpoints();
         self.general = [0; 16];
         self.general[2] = u64::from(crate::cpu::instructions::cpuid(1, 0).eax);
         self.vmcb.control.event = 0;
@@ -411,6 +414,10 @@ impl Processor {
             code::VMMCALL => Exit::Hypercall,
             code::INVD => Exit::InvalidateCaches,
             code::VMRUN | code::VMLOAD..=code::SKINIT | code::INVLPGA => Exit::Virtualization,
+            code @ code::INVALID => Exit::Refused {
+                code,
+                detail: [info_1, info_2],
+            },
             code => Exit::Failed {
                 code,
                 detail: [info_1, info_2],

@@ -176,6 +176,8 @@ pub(crate) mod code {
     pub(crate) const VMLOAD: u64 = 0x82;
     pub(crate) const SKINIT: u64 = 0x86;
     pub(crate) const NESTED_PAGE_FAULT: u64 = 0x400;
+    /// The guest was not entered: its state is not one the processor takes.
+    pub(crate) const INVALID: u64 = u64::MAX;
 }
 
 bitfield! {

@@ -86,10 +86,9 @@ pub(super) fn fixed() -> Fixed {
 
 /// What must be flushed before the guest is entered.
 pub(super) fn flushes() -> Flushes {
-    Flushes::needed(
-        cpuid(7, 0).edx,
-        read_msr(IA32_ARCH_CAPABILITIES).unwrap_or(0),
-    )
+    let features = cpuid(7, 0);
+    let capabilities = read_msr(IA32_ARCH_CAPABILITIES).unwrap_or(0);
+    Flushes::needed(features.ebx, features.edx, capabilities)
 }
 
 /// Turns VMX operation on with a fresh VMCS.

@@ -8,6 +8,8 @@ use core::sync::atomic::AtomicU64;
 
 use vmx::spec::field::Field;
 
+use crate::cpu::tables::DATA;
+
 /// How an attempt to enter the guest ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Entered {
@@ -20,10 +22,19 @@ pub(super) enum Entered {
 }
 
 unsafe extern "sysv64" {
-    fn bouncer_vmx_enter(general: *mut [u64; 16], is_launched: u32, nmis: *const AtomicU64) -> u32;
+    fn bouncer_vmx_enter(general: *mut [u64; 16], how: u32, nmis: *const AtomicU64) -> u32;
     fn bouncer_vmx_sleep(nmis: *const AtomicU64);
     /// Where the processor goes on when the guest stops.
     pub(super) fn bouncer_vmx_exit();
+}
+
+/// How the guest is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct How {
+    /// The VMCS has been launched before.
+    pub(super) is_launched: bool,
+    /// VERW overwrites what was left in the processor's buffers, as the last instruction before.
+    pub(super) clears_buffers: bool,
 }
 
 /// Enters the guest and returns when it stops. `general`: the guest's registers by number, RSP excepted,
@@ -32,13 +43,10 @@ unsafe extern "sysv64" {
 /// # Safety
 /// The current VMCS describes a guest confined by nested paging, and Bouncer's own state of this
 /// processor with `bouncer_vmx_exit` as where to go on.
-pub(super) unsafe fn enter(
-    general: &mut [u64; 16],
-    is_launched: bool,
-    nmis: &AtomicU64,
-) -> Entered {
+pub(super) unsafe fn enter(general: &mut [u64; 16], how: How, nmis: &AtomicU64) -> Entered {
+    let how = u32::from(how.is_launched) | u32::from(how.clears_buffers) << 1;
     // SAFETY: the block is ours and outlives the call; the rest is the caller's.
-    match unsafe { bouncer_vmx_enter(general, u32::from(is_launched), nmis) } {
+    match unsafe { bouncer_vmx_enter(general, how, nmis) } {
         0 => Entered::Left,
         1 => Entered::Failed,
         _ => Entered::CalledOff,
@@ -71,8 +79,8 @@ global_asm!(
     "bouncer_vmx_enter_begin:",
     "cmp qword ptr [rdx], 0",
     "jne bouncer_vmx_enter_end",
-    "test esi, esi",
-    // Moves leave the flags alone.
+    // CF: launched. ZF: the buffers stay as they are. Moves leave the flags alone, VERW all but ZF.
+    "shr esi, 1",
     "mov rax, [rdi]",
     "mov rcx, [rdi + 8]",
     "mov rdx, [rdi + 16]",
@@ -88,7 +96,10 @@ global_asm!(
     "mov r14, [rdi + 112]",
     "mov r15, [rdi + 120]",
     "mov rdi, [rdi + 56]",
-    "jnz 3f",
+    "jz 2f",
+    "verw word ptr [rip + bouncer_vmx_data]",
+    "2:",
+    "jc 3f",
     "vmlaunch",
     "jmp 4f",
     "3:",
@@ -138,6 +149,8 @@ global_asm!(
     "pop rbx",
     "pop rbp",
     "ret",
+    // The selector of a writable segment, with which VERW overwrites buffers.
+    "bouncer_vmx_data: .word {data}",
     ".global bouncer_vmx_sleep, bouncer_vmx_sleep_begin, bouncer_vmx_sleep_end",
     "bouncer_vmx_sleep:",
     "bouncer_vmx_sleep_begin:",
@@ -147,4 +160,5 @@ global_asm!(
     "bouncer_vmx_sleep_end:",
     "ret",
     host_rsp = const Field::HOST_RSP.0,
+    data = const DATA,
 );

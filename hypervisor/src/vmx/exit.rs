@@ -5,6 +5,7 @@
 
 use memory::Gpa;
 use processor::Reason as Counted;
+use vmx::debug;
 use vmx::spec::exit::{ControlRegister, Port, Reason, Violation};
 use vmx::spec::field::Field;
 
@@ -13,16 +14,6 @@ use super::instructions::{self, read};
 use super::{DEBUG_VECTOR, Processor};
 use crate::backend::{Direction, Exit, NestedFault, NestedKind, PortAccess};
 use crate::console::say;
-
-/// DR6 (SDM vol. 3B, 18.2.3): breakpoints that were met; these, access to debug registers and single
-/// step, as the exit qualification tells them; bits that read as ones; and of those the one that is
-/// clear, and told as set, when a transaction was aborted.
-const DR6_MET: u64 = 0xf;
-const DR6_TOLD: u64 = DR6_MET | 1 << 13 | 1 << 14;
-const DR6_ONES: u64 = 0xffff_0ff0;
-const DR6_RTM: u64 = 1 << 16;
-/// DR7: accesses to debug registers fault; the processor clears it when it raises the exception.
-const DR7_GENERAL_DETECT: u64 = 1 << 13;
 
 /// Whether the last exit told the length of the instruction that caused it (28.2.5).
 pub(super) fn tells_instruction_len() -> bool {
@@ -52,6 +43,8 @@ impl Processor {
             Reason::INVD => Exit::InvalidateCaches,
             Reason::VMCALL => Exit::Hypercall,
             reason if reason.is_extension() => Exit::Virtualization,
+            // Of a state that is not offered.
+            Reason::XSAVES | Reason::XRSTORS => Exit::Virtualization,
             Reason::CONTROL_REGISTER => self.control_register(ControlRegister::new(qualification)),
             Reason::PORT => Exit::Port(port_access(Port::new(qualification))),
             Reason::RDMSR => Exit::ReadMsr,
@@ -80,7 +73,7 @@ impl Processor {
             self.area.index(),
             vmx::instruction_error(error)
         );
-        Exit::Failed {
+        Exit::Refused {
             code: error,
             detail: [0; 2],
         }
@@ -95,7 +88,7 @@ impl Processor {
             Some(violation) => say!("processor {index}: {violation}"),
             None => say!("processor {index}: no check that Bouncer knows fails"),
         }
-        Exit::Failed {
+        Exit::Refused {
             code: read(Field::EXIT_REASON),
             detail: [qualification, 0],
         }
@@ -115,12 +108,14 @@ impl Processor {
             return Exit::Nmi;
         }
         if event.vector() == DEBUG_VECTOR {
-            // A debug exception that leaves the guest changes neither register (28.1).
-            let kept = instructions::debug_status() & !DR6_MET | DR6_ONES;
-            let told = qualification & DR6_TOLD;
-            instructions::write_debug_status((kept | told) ^ (qualification & DR6_RTM));
+            // A debug exception that leaves the guest changes none of these registers (28.1).
+            let status = debug::status(instructions::debug_status(), qualification);
+            instructions::write_debug_status(status);
             // SAFETY: the guest's own state.
-            unsafe { set(Field::DR7, read(Field::DR7) & !DR7_GENERAL_DETECT) };
+            unsafe {
+                set(Field::DR7, debug::control(read(Field::DR7)));
+                set(Field::DEBUGCTL, debug::recording(read(Field::DEBUGCTL)));
+            }
         }
         self.event = Some(event);
         Exit::Settled(Counted::Exception)

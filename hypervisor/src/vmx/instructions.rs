@@ -110,14 +110,6 @@ pub(super) fn take_nmi() {
     unsafe { asm!("int 2") };
 }
 
-/// Overwrites the buffers of the processor that a guest could look into by sampling, where the
-/// processor has microcode for it: VERW with the selector of a writable segment does.
-pub(super) fn clear_buffers() {
-    const DATA: u16 = crate::cpu::tables::DATA;
-    // SAFETY: VERW changes flags only.
-    unsafe { asm!("verw word ptr [{}]", in(reg) &DATA, options(nostack, readonly)) };
-}
-
 /// The guest's CR2, which no VM exit saves and Bouncer does not use.
 pub(super) fn page_fault_address() -> u64 {
     // SAFETY: reading it has no effect.

@@ -18,14 +18,16 @@ use ept::{Depth, Ept};
 use instruction::spec::Rights;
 use memory::Hpa;
 use paging::PageSize;
+use processor::msr::xss;
 use vmx::spec::control::{PENDING_STEP, interruptibility, primary};
 use vmx::spec::field::{Field, Segment};
-use vmx::{Controls, Fixed, Flushes, Nested};
+use vmx::{Controls, Fixed, Flushes, Nested, NmiChance};
 
 use crate::backend::{self, Backend, Event, Exit, Missing, NestedFormat, Shared, State};
 use crate::cpu::area::Area;
+use crate::cpu::instructions::forget_breakpoints;
 use enable::set;
-use enter::Entered;
+use enter::{Entered, How};
 use instructions::read;
 
 const IA32_FLUSH_CMD: u32 = 0x10b;
@@ -34,11 +36,14 @@ const DEBUG_VECTOR: u8 = 1;
 const ALIGNMENT_VECTOR: u8 = 17;
 const RFLAGS_RESERVED: u64 = 1 << 1;
 const RFLAGS_TRAP: u64 = 1 << 8;
+const RFLAGS_RESUME: u64 = 1 << 16;
+/// DR6 after reset. SDM vol. 3A, table 10-1.
+const DR6_AT_RESET: u64 = 0xffff_0ff0;
 const DEBUGCTL_BTF: u64 = 1 << 1;
 const CR0_PE: u64 = 1 << 0;
 const CR0_PG: u64 = 1 << 31;
-/// Safer mode, whose instructions are not offered.
-const CR4_SMXE: u64 = 1 << 14;
+/// What is not offered: safer mode, supervisor keys, user interrupts, FRED.
+const CR4_NOT_OFFERED: u64 = 1 << 14 | 1 << 24 | 1 << 25 | 1 << 32;
 /// 64-bit code in a segment's access rights.
 const RIGHTS_LONG: u64 = 1 << 13;
 
@@ -126,10 +131,13 @@ impl Backend for Processor {
         self.raise_pending_nmi();
         self.write_entry();
         self.flush();
+        let how = How {
+            is_launched: self.is_launched,
+            clears_buffers: self.flushes.buffers,
+        };
         // SAFETY: the VMCS was confined by `confine` and nothing above the seam can undo it: the seam
         // reaches general registers, RIP, flags and events only.
-        let entered =
-            unsafe { enter::enter(&mut self.general, self.is_launched, self.area.nmis()) };
+        let entered = unsafe { enter::enter(&mut self.general, how, self.area.nmis()) };
         match entered {
             Entered::Left => {}
             Entered::CalledOff => return Exit::Nmi,
@@ -163,6 +171,7 @@ impl Backend for Processor {
     }
 
     fn end_instruction(&mut self) {
+        self.rflags &= !RFLAGS_RESUME;
         let blocked = read(Field::INTERRUPTIBILITY);
         let shadow = interruptibility::STI | interruptibility::MOV_SS;
         if blocked & shadow != 0 {
@@ -199,6 +208,9 @@ impl Backend for Processor {
 
     fn reset(&mut self) {
         guest::reset(self.fixed.cr4_set);
+        instructions::write_page_fault_address(0);
+        instructions::write_debug_status(DR6_AT_RESET);
+        forget_breakpoints();
         self.general = [0; 16];
         self.general[2] = u64::from(crate::cpu::instructions::cpuid(1, 0).eax);
         self.rip = 0xfff0;
@@ -289,7 +301,7 @@ impl Processor {
             (Field::MSR_BITMAP, maps + 2 * half),
             (Field::EPT_POINTER, shared.nested_root),
             (Field::CR0_MASK, self.fixed.cr0_set & !(CR0_PE | CR0_PG)),
-            (Field::CR4_MASK, self.fixed.cr4_set | CR4_SMXE),
+            (Field::CR4_MASK, self.fixed.cr4_set | CR4_NOT_OFFERED),
             (Field::CR3_TARGET_COUNT, 0),
             (Field::EXIT_MSR_STORE_COUNT, 0),
             (Field::EXIT_MSR_LOAD_COUNT, 0),
@@ -304,7 +316,8 @@ impl Processor {
         }
         if controls.secondary & vmx::spec::control::secondary::XSAVES != 0 {
             // SAFETY: as above.
-            unsafe { set(Field::XSS_EXITING, 0) };
+            // The register holds nothing else (`processor::msr::xss`), so that there is no such exit.
+            unsafe { set(Field::XSS_EXITING, !xss::OFFERED) };
         }
     }
 
@@ -333,14 +346,11 @@ impl Processor {
         }
     }
 
-    /// Leaves nothing of Bouncer's in what a guest could look into by speculation.
+    /// Leaves nothing of Bouncer's in the first-level cache, which a guest could look into by speculation.
     fn flush(&self) {
         if self.flushes.l1d {
             // SAFETY: the command writes the first-level cache back and empties it.
             let _ = unsafe { crate::cpu::instructions::write_msr(IA32_FLUSH_CMD, 1) };
-        }
-        if self.flushes.buffers {
-            instructions::clear_buffers();
         }
     }
 
@@ -361,12 +371,17 @@ impl Processor {
         if !self.is_nmi_pending {
             return;
         }
-        let blocked = read(Field::INTERRUPTIBILITY) != 0;
-        if blocked || self.event.is_some() {
-            self.open_nmi_window(true);
-        } else {
-            self.event = Some(vmx::Event::nmi());
-            self.is_nmi_pending = false;
+        let blocked = read(Field::INTERRUPTIBILITY);
+        match vmx::nmi_chance(blocked, self.event.is_some()) {
+            NmiChance::Window => self.open_nmi_window(true),
+            NmiChance::Now(unblocked) => {
+                if unblocked != blocked {
+                    // SAFETY: the guest's own state.
+                    unsafe { set(Field::INTERRUPTIBILITY, unblocked) };
+                }
+                self.event = Some(vmx::Event::nmi());
+                self.is_nmi_pending = false;
+            }
         }
     }
 

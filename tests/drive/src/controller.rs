@@ -152,10 +152,13 @@ impl Controller {
         }
         for _ in 0..most {
             let index = self.dice.roll(self.work.len().max(1) as u64) as usize;
-            let Some(command) = self.work.remove(index) else {
+            let Some(command) = self.work.get(index).copied() else {
                 break;
             };
-            self.execute(sides, &command);
+            if self.has_room_for(&command) {
+                self.work.remove(index);
+                self.execute(sides, &command);
+            }
         }
         if !self.events.is_empty() && self.dice.one_in(20) {
             let event = self.events.pop_front();
@@ -225,6 +228,13 @@ impl Controller {
                 self.work.push_back(Fetched { queue, words });
             }
         }
+    }
+
+    /// Whether its completion queue takes another entry: "the controller shall not" post into a full one,
+    /// section 4.6.
+    fn has_room_for(&self, command: &Fetched) -> bool {
+        let to = self.completions[self.submissions[command.queue].completion];
+        self.lies_once_in != 0 || !to.is_there || (to.at + 1) % to.entries != to.doorbell
     }
 
     /// Says that `command` is over.

@@ -413,13 +413,19 @@ impl Play<'_> {
             self.look();
             self.say_what_was_seen();
         }
-        let left = self
-            .driver
-            .asked
-            .iter()
-            .find(|asked| asked.question != Question::Event);
-        assert!(left.is_none(), "never answered: {left:?}");
+        self.all_is_answered("by whom was looked at all the time");
         self.only_when_called();
+    }
+
+    fn all_is_answered(&self, by: &str) {
+        let mut left = self.driver.asked.iter();
+        let left = left.find(|asked| asked.question != Question::Event);
+        let left = left.map(|asked| (asked.queue, asked.id));
+        assert_eq!(
+            left, None,
+            "queue and request never answered {by}, {}",
+            self.parties.seed
+        );
     }
 
     /// The driver rings where it is asked to, and the mediator looks when the device calls: nothing is left
@@ -444,10 +450,7 @@ impl Play<'_> {
             }
             self.say_as_asked();
         }
-        let mut left = self.driver.asked.iter();
-        let left = left.find(|asked| asked.question != Question::Event);
-        let left = left.map(|asked| (asked.queue, asked.id));
-        assert_eq!(left, None, "queue and request that nobody was called for");
+        self.all_is_answered("by whom was looked at when called");
         self.tally.unannounced += self.stage.act(|it, _| it.unannounced);
     }
 

@@ -2,7 +2,7 @@
 
 use memory::{ByteRange, Frames, Hpa, Iova};
 use pci::Bdf;
-use viommu::{Request, Width};
+use viommu::{Blocked, Request, Width, handle_of};
 use vtd::context::ContextTables;
 use vtd::domain::{self, Domain, DomainId};
 use vtd::fault::{Attempt, Fault, Told};
@@ -16,16 +16,19 @@ use viommu::Access::{Read, Write};
 const LENT: u64 = 0x4000_0000;
 const PAGE: u64 = 0x7000_3000;
 
-struct Stage {
-    board: Board,
-    frames: Memory,
-    units: [Unit<Board>; 1],
-    domain: Domain,
-    tables: ContextTables,
+pub(crate) struct Stage {
+    pub(crate) board: Board,
+    pub(crate) frames: Memory,
+    pub(crate) units: [Unit<Board>; 1],
+    pub(crate) domain: Domain,
+    pub(crate) tables: ContextTables,
 }
 
 fn stage() -> Stage {
-    let board = Board::new(Width::Wide);
+    stage_on(Board::new(Width::Wide))
+}
+
+pub(crate) fn stage_on(board: Board) -> Stage {
     let mut frames = board.memory.clone();
     let candidate = Candidate::probe(board.clone()).unwrap();
     let support = candidate.capabilities().support();
@@ -50,10 +53,14 @@ fn stage() -> Stage {
 
 impl Stage {
     fn lend(&mut self, at: u64, bytes: u64, access: domain::Access) {
+        self.lend_page(at, bytes, PAGE & !0x1f_ffff, access);
+    }
+
+    pub(crate) fn lend_page(&mut self, at: u64, bytes: u64, page: u64, access: domain::Access) {
         let range = ByteRange::new(Iova::new(at), bytes).unwrap();
         let debt = self
             .domain
-            .lend(&mut self.frames, range, Hpa::new(PAGE & !0x1f_ffff), access);
+            .lend(&mut self.frames, range, Hpa::new(page), access);
         debt.unwrap()
             .settle(&mut self.units, &mut self.frames)
             .unwrap();
@@ -185,19 +192,49 @@ fn an_interrupt_goes_where_the_driver_routed_it_and_is_its_devices_alone() {
         let (address, data) = (message.address, message.data);
         let unit = stage.board.unit.borrow();
         let request = Request::Message { address, data };
-        unit.route(&stage.board.memory, source, request, false)
+        let routed = unit.route(&stage.board.memory, source, request, false);
+        routed.map_err(|blocked| (blocked.index, blocked.reason))
     };
+    let index = handle_of(Request::Message {
+        address: block.messages().address,
+        data: 0,
+    });
+    let index = index.unwrap();
     assert_eq!(ask(DEVICE, 1), Ok(Some(route)));
-    assert_eq!(ask(DEVICE, 0), Err(Reason::INTERRUPT_NOT_PRESENT));
+    let absent = Reason::INTERRUPT_NOT_PRESENT;
+    assert_eq!(ask(DEVICE, 0), Err((index, absent)));
     let other = Bdf::from_parts(3, 0x21);
-    assert_eq!(ask(other, 1), Err(Reason::INTERRUPT_WRONG_SOURCE));
+    let another = Reason::INTERRUPT_WRONG_SOURCE;
+    assert_eq!(ask(other, 1), Err((index + 1, another)));
     let unit = stage.board.unit.borrow();
     let plain = Request::Message {
         address: 0xfee0_0000,
         data: 0x41,
     };
-    assert_eq!(
-        unit.route(&stage.board.memory, DEVICE, plain, false),
-        Err(Reason::COMPATIBILITY_BLOCKED)
-    );
+    let blocked = unit.route(&stage.board.memory, DEVICE, plain, false);
+    assert_eq!(blocked.unwrap_err().reason, Reason::COMPATIBILITY_BLOCKED);
+}
+
+#[test]
+fn an_interrupt_that_is_refused_is_told_like_any_fault_unless_the_guest_wants_none() {
+    let mut stage = stage();
+    let blocked = Blocked {
+        index: 7,
+        reason: Reason::INTERRUPT_NOT_PRESENT,
+        is_quiet: false,
+    };
+    let quiet = Blocked {
+        is_quiet: true,
+        ..blocked
+    };
+    for blocked in [quiet, blocked] {
+        let mut unit = stage.board.unit.borrow_mut();
+        unit.refuse_interrupt(DEVICE, blocked);
+    }
+    let told = Fault {
+        source: DEVICE,
+        attempt: Attempt::Interrupt(7),
+        reason: Reason::INTERRUPT_NOT_PRESENT,
+    };
+    assert_eq!(stage.faults(), [told]);
 }

@@ -2,23 +2,23 @@
 
 use kit::{FlippingMemory, SparseMemory};
 use memory::{ByteRange, Gpa, GuestMemory, Iova};
-use viommu::{Access, Mode, Request, Translations, Unit, Width, Work};
+use viommu::{Access, Mode, Request, Shadow, Translations, Unit, Width, Work};
 use vtd::spec::registers::offset;
 
-use crate::stage::DEVICE;
+use crate::stage::{DEVICE, Lent, limits};
 
 /// Numbers without meaning.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.roll() % bound
     }
 
@@ -41,14 +41,21 @@ fn play(seed: u64) {
     let mut dice = Dice(seed * 2 + 1);
     let range = ByteRange::new(Gpa::new(0), PAGES << 12).unwrap();
     let memory = SparseMemory::new().with(range);
-    let mut unit = Unit::new(if seed.is_multiple_of(2) {
+    let width = if seed.is_multiple_of(2) {
         Width::Wide
     } else {
         Width::Narrow
-    });
+    };
+    let mut unit = if seed & 2 == 0 {
+        Unit::new(width)
+    } else {
+        Unit::carried(width, limits())
+    };
     let mut capabilities = [0; 24];
     unit.read(0, &mut capabilities);
     let mut device = Translations::new(DEVICE, Mode::Physical);
+    let mut shadow = Shadow::new(DEVICE, limits(), Mode::Physical);
+    let mut lent = Lent::default();
     for _ in 0..24 {
         for _ in 0..8 {
             let at = dice.below(PAGES * 512) * 8;
@@ -80,15 +87,23 @@ fn play(seed: u64) {
         let len = [4, 8, 1][dice.below(3) as usize];
         unit.write(at, &word.to_le_bytes()[..len]);
         let mut budget = 16;
-        let mut steps = 0;
-        while let Some(work) = unit.next(&memory, &mut budget) {
+        let (mut steps, mut entries) = (0, 64);
+        let mut is_done = shadow.carry_on(&memory, &mut lent, &mut entries);
+        while is_done && let Some(work) = unit.next(&memory, &mut budget) {
             steps += 1;
             assert!(steps <= 17, "one exit ends");
             match work {
-                Work::Switch(mode) => device.switch(mode),
-                Work::Forget(scope) => device.forget(scope),
+                Work::Switch(mode) => {
+                    device.switch(mode);
+                    shadow.switch(mode);
+                }
+                Work::Forget(scope) => {
+                    device.forget(scope);
+                    shadow.forget(scope);
+                }
                 Work::Interrupts(_) => {}
             }
+            is_done = shadow.carry_on(&memory, &mut lent, &mut entries);
         }
         let (at, access) = (Iova::new(dice.word()), [Access::Read, Access::Write]);
         let access = access[dice.below(2) as usize];

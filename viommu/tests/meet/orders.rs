@@ -1,7 +1,7 @@
 //! Orders that the manual forbids have no effect, and what a queue must not hold stops it.
 
 use viommu::{Access, Width, Work};
-use vtd::spec::registers::{Fsts, Gsts, offset};
+use vtd::spec::registers::{Cap, Fsts, Gsts, offset};
 
 use crate::stage::Board;
 
@@ -71,6 +71,17 @@ fn a_command_out_of_order_has_no_effect() {
     board.write64(offset::IQT, 0x10);
     board.write32(offset::GCMD, QIE);
     assert_eq!(board.read32(offset::GSTS), 0);
+}
+
+#[test]
+fn a_unit_for_interrupts_translates_no_addresses() {
+    let board = Board::for_interrupts();
+    assert_eq!(Cap(board.read64(offset::CAP)).sagaw(), 0);
+    board.write64(offset::RTADDR, 0x50_0000);
+    board.write32(offset::GCMD, SRTP);
+    board.write32(offset::GCMD, TE);
+    let status = Gsts(board.read32(offset::GSTS));
+    assert!(status.rtps() && !status.tes());
 }
 
 #[test]

@@ -4,10 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use memory::{Flushed, Frame, Frames, Gpa, GuestMemory, Hole, Hpa, Iova, OutOfFrames, PAGE_SIZE};
+use memory::{
+    ByteRange, Flushed, Frame, Frames, Gpa, GuestMemory, Hole, Hpa, Iova, OutOfFrames, PAGE_SIZE,
+};
 use pci::Bdf;
-use viommu::{Access, Message, Mode, Refused, Translations, Unit, Width, Work};
+use viommu::{
+    Access, Limits, Loans, Message, Mode, Refused, Shadow, Translations, Unit, Width, Work,
+};
+use vtd::domain::{Access as Granted, Support};
 use vtd::registers::{Deadline, Offset, Registers};
+use vtd::spec::registers::{Cap, Ecap};
 
 /// Where the driver's pages begin.
 const FIRST: u64 = 0x10_0000;
@@ -79,9 +85,75 @@ impl Frames for Memory {
 pub(crate) struct Board {
     pub(crate) unit: Rc<RefCell<Unit>>,
     pub(crate) device: Rc<RefCell<Translations>>,
+    pub(crate) shadow: Rc<RefCell<Shadow>>,
+    pub(crate) lent: Rc<RefCell<Lent>>,
     pub(crate) memory: Memory,
     pub(crate) messages: Rc<RefCell<Vec<Message>>>,
     pub(crate) work: Rc<RefCell<Vec<Work>>>,
+}
+
+/// What can be lent: four levels, and pages of any size.
+pub(crate) fn limits() -> Limits {
+    let unit = Unit::new(Width::Wide);
+    let mut bytes = [0; 16];
+    unit.read(8, &mut bytes);
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
+    let (cap, ecap) = (Cap(word(0)), Ecap(word(8)));
+    Limits::of(&Support::of(cap, ecap).format(48, 48).unwrap())
+}
+
+/// What hardware lets the device reach: from, up to, where, and how.
+#[derive(Debug, Default)]
+pub(crate) struct Lent(Vec<(u64, u64, u64, Granted)>);
+
+impl Lent {
+    /// The memory that can be lent.
+    pub(crate) const MEMORY: core::ops::Range<u64> = 0x4000..0x8000_0000;
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where the device gets to at `at`.
+    pub(crate) fn find(&self, at: u64, access: Access) -> Option<u64> {
+        let mut all = self.0.iter();
+        let (start, _, to, granted) = all.find(|(start, end, ..)| (*start..*end).contains(&at))?;
+        let may = match access {
+            Access::Read => *granted != Granted::Write,
+            Access::Write => *granted != Granted::Read,
+        };
+        may.then_some(to + (at - start))
+    }
+}
+
+impl Loans for Lent {
+    fn lend(&mut self, at: ByteRange<Iova>, page: Gpa, access: Granted) {
+        self.revoke(at);
+        let (first, end) = (page.raw(), page.raw() + at.len());
+        if Self::MEMORY.start <= first && end <= Self::MEMORY.end {
+            let start = at.start().raw();
+            self.0.push((start, start + at.len(), first, access));
+        }
+    }
+
+    fn revoke(&mut self, at: ByteRange<Iova>) {
+        let (first, end) = (at.start().raw(), at.last().raw() + 1);
+        let parts = |(start, stop, to, granted): (u64, u64, u64, Granted)| {
+            let before = (start, stop.min(first), to, granted);
+            let from = start.max(end);
+            let behind = (from, stop, to + (from - start), granted);
+            [before, behind]
+                .into_iter()
+                .filter(|(start, stop, ..)| start < stop)
+        };
+        self.0 = self.0.drain(..).flat_map(parts).collect();
+    }
+
+    fn lent(&self, at: Iova) -> Option<ByteRange<Iova>> {
+        let mut all = self.0.iter();
+        let (start, end, ..) = all.find(|(start, end, ..)| (*start..*end).contains(&at.raw()))?;
+        ByteRange::new(Iova::new(*start), end - start)
+    }
 }
 
 /// Who the device is.
@@ -89,9 +161,26 @@ pub(crate) const DEVICE: Bdf = Bdf::from_parts(3, 0x20);
 
 impl Board {
     pub(crate) fn new(width: Width) -> Self {
+        Self::with(Unit::new(width))
+    }
+
+    /// One whose tables are carried over.
+    pub(crate) fn carried() -> Self {
+        Self::with(Unit::carried(Width::Wide, limits()))
+    }
+
+    /// One that remaps interrupts alone.
+    pub(crate) fn for_interrupts() -> Self {
+        Self::with(Unit::for_interrupts(Width::Wide))
+    }
+
+    fn with(unit: Unit) -> Self {
+        let shadow = Shadow::new(DEVICE, limits(), Mode::Physical);
         Self {
-            unit: Rc::new(RefCell::new(Unit::new(width))),
+            unit: Rc::new(RefCell::new(unit)),
             device: Rc::new(RefCell::new(Translations::new(DEVICE, Mode::Physical))),
+            shadow: Rc::new(RefCell::new(shadow)),
+            lent: Rc::default(),
             memory: Memory::default(),
             messages: Rc::default(),
             work: Rc::default(),
@@ -104,11 +193,19 @@ impl Board {
         let mut budget = 1_000;
         while let Some(work) = self.step(&mut budget) {
             let mut device = self.device.borrow_mut();
+            let (mut shadow, mut lent) = (self.shadow.borrow_mut(), self.lent.borrow_mut());
             match work {
-                Work::Switch(mode) => device.switch(mode),
-                Work::Forget(scope) => device.forget(scope),
+                Work::Switch(mode) => {
+                    device.switch(mode);
+                    shadow.switch(mode);
+                }
+                Work::Forget(scope) => {
+                    device.forget(scope);
+                    shadow.forget(scope);
+                }
                 Work::Interrupts(_) => {}
             }
+            assert!(shadow.carry_on(&self.memory, &mut *lent, &mut 1_000_000));
             self.work.borrow_mut().push(work);
         }
     }

@@ -55,12 +55,17 @@ reasons! {
     INVEPT = 50, "INVEPT";
     INVVPID = 53, "INVVPID";
     XSETBV = 55, "XSETBV";
+    XSAVES = 63, "XSAVES";
+    XRSTORS = 64, "XRSTORS";
+    SEAMCALL = 76, "SEAMCALL";
+    TDCALL = 77, "TDCALL";
 }
 
 impl Reason {
-    /// Whether it is an instruction of the extension itself, or GETSEC, which starts it otherwise.
+    /// Whether it is an instruction of the extension itself, or of one beside it: GETSEC, which starts
+    /// it otherwise, SEAMCALL and TDCALL.
     pub const fn is_extension(self) -> bool {
-        matches!(self.0, 11 | 19..=27 | 50 | 53)
+        matches!(self.0, 11 | 19..=27 | 50 | 53 | 76 | 77)
     }
 
     /// The basic reason in the field, and whether VM entry failed.
@@ -149,7 +154,14 @@ mod tests {
     fn bit_31_tells_a_refused_entry() {
         assert_eq!(Reason::of_field(0x8000_0021), (Reason::INVALID_GUEST, true));
         assert_eq!(Reason::of_field(10), (Reason::CPUID, false));
-        assert_eq!(Reason(77).name(), "a reason unknown here");
+        assert_eq!(Reason(78).name(), "a reason unknown here");
+    }
+
+    /// Appendix C: each leaves the guest wherever it is executed, and must fault there.
+    #[test]
+    fn calls_of_trust_domains_are_instructions_of_an_extension() {
+        assert!(Reason::SEAMCALL.is_extension() && Reason::TDCALL.is_extension());
+        assert!(!Reason::VMCALL.is_extension() && !Reason::XRSTORS.is_extension());
     }
 
     /// "Size of access: 0 = 1-byte, 1 = 2-byte, 3 = 4-byte", table 28-5.

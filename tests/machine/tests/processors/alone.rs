@@ -9,10 +9,13 @@ use crate::program::{Assembled, Program};
 pub(crate) const CHECKS: &[&str] = &[
     "cpuid",
     "registers",
+    "memory-types",
+    "supervisor-states",
     "ports",
     "trapped-memory",
     "hidden-memory",
     "nmi",
+    "local-apic",
     "single-step",
     "control-registers",
     "not-offered",
@@ -29,12 +32,20 @@ const IA32_PAT: u32 = 0x277;
 const IA32_FEATURE_CONTROL: u32 = 0x3a;
 const IA32_VMX_BASIC: u32 = 0x480;
 const IA32_EFER: u32 = 0xc000_0080;
+const IA32_APIC_BASE: u32 = 0x1b;
+const IA32_MTRR_PHYSBASE0: u32 = 0x200;
+const IA32_MTRR_DEF_TYPE: u32 = 0x2ff;
+const IA32_XSS: u32 = 0xda0;
 
 pub(crate) fn guest(guest: &mut Program) -> Assembled {
     let came = exceptions::take(guest)?;
     cpuid(guest)?;
     guest.next("registers")?;
     registers(guest, came)?;
+    guest.next("memory-types")?;
+    memory_types(guest, came)?;
+    guest.next("supervisor-states")?;
+    supervisor_states(guest, came)?;
     guest.next("ports")?;
     ports(guest)?;
     guest.next("trapped-memory")?;
@@ -43,6 +54,8 @@ pub(crate) fn guest(guest: &mut Program) -> Assembled {
     hidden_memory(guest, came)?;
     guest.next("nmi")?;
     nmi(guest, came)?;
+    guest.next("local-apic")?;
+    local_apic(guest, came)?;
     guest.next("single-step")?;
     single_step(guest, came)?;
     guest.next("control-registers")?;
@@ -133,6 +146,83 @@ fn registers(guest: &mut Program, came: Came) -> Assembled {
     guest.demand_equal("the PAT does not survive an exit")
 }
 
+/// The memory type range registers read as they were written, and take no type that there is not.
+fn memory_types(guest: &mut Program, came: Came) -> Assembled {
+    for (register, value) in [
+        (IA32_MTRR_DEF_TYPE, 0),
+        (IA32_MTRR_PHYSBASE0, 0xd000_0001_u32),
+    ] {
+        let code = &mut guest.code;
+        code.mov(ecx, register)?;
+        code.rdmsr()?;
+        code.mov(esi, eax)?;
+        code.mov(edi, edx)?;
+        code.mov(eax, value)?;
+        code.xor(edx, edx)?;
+        code.wrmsr()?;
+        code.mov(eax, 0x4000_0000)?;
+        code.cpuid()?;
+        code.mov(ecx, register)?;
+        code.rdmsr()?;
+        code.mov(ebx, eax)?;
+        code.mov(eax, esi)?;
+        code.mov(edx, edi)?;
+        code.wrmsr()?;
+        code.cmp(ebx, value as i32)?;
+        guest.demand_equal("a memory type range register does not keep what was written")?;
+    }
+    demand_exception(
+        guest,
+        came,
+        GENERAL_PROTECTION,
+        "a memory type range register takes a type that there is not",
+        |code| {
+            code.mov(ecx, IA32_MTRR_DEF_TYPE)?;
+            code.mov(eax, 0xc02)?;
+            code.xor(edx, edx)?;
+            code.wrmsr()
+        },
+    )
+}
+
+/// The state of the processor trace cannot be had: what it writes goes to physical addresses.
+fn supervisor_states(guest: &mut Program, came: Came) -> Assembled {
+    demand_exception(
+        guest,
+        came,
+        GENERAL_PROTECTION,
+        "IA32_XSS takes the processor trace",
+        |code| {
+            code.mov(ecx, IA32_XSS)?;
+            code.mov(eax, 1 << 8)?;
+            code.xor(edx, edx)?;
+            code.wrmsr()
+        },
+    )?;
+    let mut without = guest.code.create_label();
+    let code = &mut guest.code;
+    code.xor(eax, eax)?;
+    code.cpuid()?;
+    code.cmp(eax, 0xd)?;
+    code.jb(without)?;
+    code.mov(eax, 0xd)?;
+    code.mov(ecx, 1)?;
+    code.cpuid()?;
+    code.and(ecx, !0x1800)?;
+    code.or(ecx, edx)?;
+    guest.demand_equal("CPUID shows more supervisor states than shadow stacks")?;
+    let code = &mut guest.code;
+    code.mov(eax, 0xd)?;
+    code.mov(ecx, 8)?;
+    code.cpuid()?;
+    code.or(eax, ebx)?;
+    code.or(eax, ecx)?;
+    code.or(eax, edx)?;
+    guest.demand_equal("CPUID shows the state of the processor trace")?;
+    guest.code.set_label(&mut without)?;
+    guest.code.nop()
+}
+
 fn ports(guest: &mut Program) -> Assembled {
     let code = &mut guest.code;
     code.mov(eax, 0x1234_5678)?;
@@ -185,29 +275,133 @@ fn trapped_memory(guest: &mut Program) -> Assembled {
 }
 
 fn hidden_memory(guest: &mut Program, came: Came) -> Assembled {
-    let code = &mut guest.code;
+    sweep(guest)?;
+    type Form = fn(&mut CodeAssembler) -> Assembled;
+    // RBX points at hidden memory. Each leaves in RAX what it saw of it, filled up with ones.
+    let forms: [(&str, Form); 14] = [
+        ("MOV of a byte", |code| {
+            code.mov(rax, -1_i64 as u64)?;
+            code.mov(al, byte_ptr(rbx))
+        }),
+        ("MOVZX", |code| {
+            code.movzx(eax, word_ptr(rbx + 1))?;
+            code.or(rax, -0x1_0000)
+        }),
+        ("MOVSX", |code| code.movsx(rax, byte_ptr(rbx + 3))),
+        ("a store of a byte", |code| {
+            code.mov(byte_ptr(rbx), 0x5a)?;
+            code.mov(rax, qword_ptr(rbx))
+        }),
+        ("a store across words", |code| {
+            code.mov(rax, 0x1122_3344_5566_7788_u64)?;
+            code.mov(qword_ptr(rbx + 5), rax)?;
+            code.mov(rax, qword_ptr(rbx + 5))
+        }),
+        ("XCHG", |code| {
+            code.mov(eax, 0x600d)?;
+            code.xchg(qword_ptr(rbx), rax)?;
+            code.and(rax, qword_ptr(rbx))
+        }),
+        ("LOCK XADD", |code| {
+            code.mov(eax, 0x600d)?;
+            code.lock().xadd(qword_ptr(rbx), rax)?;
+            code.and(rax, qword_ptr(rbx))
+        }),
+        ("LOCK CMPXCHG", |code| {
+            code.mov(rax, -1_i64 as u64)?;
+            code.mov(ecx, 0x600d)?;
+            code.lock().cmpxchg(qword_ptr(rbx), rcx)?;
+            code.and(rax, qword_ptr(rbx))
+        }),
+        ("AND", |code| {
+            code.and(qword_ptr(rbx), 0)?;
+            code.mov(rax, qword_ptr(rbx))
+        }),
+        ("INC", |code| {
+            code.inc(dword_ptr(rbx))?;
+            code.mov(rax, qword_ptr(rbx))
+        }),
+        ("NOT", |code| {
+            code.not(qword_ptr(rbx))?;
+            code.mov(rax, qword_ptr(rbx))
+        }),
+        ("STOS", |code| {
+            code.mov(rdi, rbx)?;
+            code.mov(eax, 0x600d)?;
+            code.mov(ecx, 4)?;
+            code.cld()?;
+            code.rep().stosq()?;
+            code.mov(rax, qword_ptr(rbx + 24))
+        }),
+        ("MOVS from it", |code| {
+            code.mov(rsi, rbx)?;
+            code.lea(rdi, ptr(rsp - 64))?;
+            code.mov(qword_ptr(rdi + 8), 0)?;
+            code.mov(ecx, 16)?;
+            code.cld()?;
+            code.rep().movsb()?;
+            code.mov(rax, qword_ptr(rsp - 56))
+        }),
+        ("MOVS to it", |code| {
+            code.mov(rdi, rbx)?;
+            code.lea(rsi, ptr(rsp - 64))?;
+            code.mov(qword_ptr(rsi), 0x600d)?;
+            code.cld()?;
+            code.movsq()?;
+            code.mov(rax, qword_ptr(rbx))
+        }),
+    ];
+    for is_end in [false, true] {
+        for (name, form) in forms {
+            hidden_range(&mut guest.code, is_end)?;
+            form(&mut guest.code)?;
+            guest.code.cmp(rax, -1)?;
+            guest.demand_equal(&format!("Bouncer's memory is not all ones to {name}"))?;
+        }
+        hidden_range(&mut guest.code, is_end)?;
+        demand_exception(
+            guest,
+            came,
+            INVALID_OPCODE,
+            "Bouncer's memory can be executed",
+            |code| code.jmp(rbx),
+        )?;
+    }
+    Ok(())
+}
+
+/// RBX: where Bouncer's memory begins, or the last 64 bytes of it; RDX: where it ends.
+fn hidden_range(code: &mut CodeAssembler, is_end: bool) -> Assembled {
     code.mov(eax, 0x4000_0002)?;
     code.cpuid()?;
-    code.mov(edi, eax)?;
-    code.lea(rsi, ptr(rdi + rcx - 8))?;
-    for place in [rdi, rsi] {
-        let code = &mut guest.code;
-        code.mov(rax, qword_ptr(place))?;
-        code.cmp(rax, -1)?;
-        guest.demand_equal("Bouncer's memory does not read as ones")?;
-        let code = &mut guest.code;
-        code.mov(qword_ptr(place), 0x1234)?;
-        code.mov(rax, qword_ptr(place))?;
-        code.cmp(rax, -1)?;
-        guest.demand_equal("a store to Bouncer's memory can be read back")?;
+    code.shl(rbx, 32)?;
+    code.or(rbx, rax)?;
+    code.shl(rdx, 32)?;
+    code.or(rdx, rcx)?;
+    code.add(rdx, rbx)?;
+    if is_end {
+        code.lea(rbx, ptr(rdx - 64))?;
     }
-    demand_exception(
-        guest,
-        came,
-        INVALID_OPCODE,
-        "Bouncer's memory can be executed",
-        |code| code.jmp(rdi),
-    )
+    Ok(())
+}
+
+/// One load and one store of every page, at a place in it that moves from page to page.
+fn sweep(guest: &mut Program) -> Assembled {
+    const STEP: i32 = 0x1000 + 8;
+    let code = &mut guest.code;
+    let (mut again, mut ends) = (code.create_label(), code.create_label());
+    hidden_range(code, false)?;
+    code.set_label(&mut again)?;
+    code.mov(qword_ptr(rbx), 0x600d)?;
+    code.mov(rax, qword_ptr(rbx))?;
+    code.cmp(rax, -1)?;
+    code.jne(ends)?;
+    code.add(rbx, STEP)?;
+    code.cmp(rbx, rdx)?;
+    code.jb(again)?;
+    code.set_label(&mut ends)?;
+    code.cmp(rax, -1)?;
+    guest.demand_equal("a page of Bouncer's memory does not read as ones, or keeps a store")
 }
 
 /// One NMI, and another sent from within its handler: both come, and not at once.
@@ -218,6 +412,50 @@ fn nmi(guest: &mut Program, came: Came) -> Assembled {
     guest.demand_equal("two NMIs were sent and another number came")?;
     guest.code.cmp(dword_ptr(came.nested), 0)?;
     guest.demand_equal("an NMI came within the handler of another")
+}
+
+/// A guest that turns its local APIC off reads that it is, and has it back: what comes by it meanwhile is
+/// Bouncer's own.
+fn local_apic(guest: &mut Program, came: Came) -> Assembled {
+    const ENABLE: i32 = 1 << 11;
+    const X2APIC: i32 = 1 << 10;
+    let code = &mut guest.code;
+    code.mov(ecx, IA32_APIC_BASE)?;
+    code.rdmsr()?;
+    code.and(eax, !ENABLE)?;
+    code.wrmsr()?;
+    code.rdmsr()?;
+    code.test(eax, ENABLE)?;
+    guest.demand_equal("IA32_APIC_BASE does not show that the local APIC is off")?;
+    guest.code.mov(eax, 1)?;
+    guest.code.cpuid()?;
+    guest.code.test(edx, 1 << 9)?;
+    guest.demand_equal("CPUID shows a local APIC that is off")?;
+    demand_exception(
+        guest,
+        came,
+        GENERAL_PROTECTION,
+        "a local APIC that is off goes to x2APIC mode",
+        |code| {
+            code.mov(ecx, IA32_APIC_BASE)?;
+            code.rdmsr()?;
+            code.or(eax, ENABLE | X2APIC)?;
+            code.wrmsr()
+        },
+    )?;
+    let code = &mut guest.code;
+    code.mov(ecx, IA32_APIC_BASE)?;
+    code.rdmsr()?;
+    code.or(eax, ENABLE)?;
+    code.wrmsr()?;
+    code.rdmsr()?;
+    code.and(eax, ENABLE)?;
+    code.cmp(eax, ENABLE)?;
+    guest.demand_equal("IA32_APIC_BASE does not show that the local APIC is on again")?;
+    send_nmi(&mut guest.code)?;
+    guest.wait_briefly()?;
+    guest.code.cmp(dword_ptr(came.nmis), 3)?;
+    guest.demand_equal("an NMI does not come by a local APIC that was off")
 }
 
 /// A step over an instruction that is carried out by Bouncer ends behind it, as any.
@@ -294,6 +532,9 @@ fn control_registers(guest: &mut Program) -> Assembled {
     Ok(())
 }
 
+/// Instructions that leave the guest end in the fault of a processor without them. Those of the other
+/// vendor's extension fault by themselves, and so do VMXOFF and VMLAUNCH where VMX is not turned on: of
+/// these it shows no more than that Bouncer does not make them work.
 fn not_offered(guest: &mut Program, came: Came) -> Assembled {
     type Attempt = fn(&mut CodeAssembler) -> Assembled;
     let attempts: [(&str, Attempt); 6] = [

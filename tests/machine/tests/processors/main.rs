@@ -110,6 +110,10 @@ fn a_refused_entry_names_the_check_that_failed() {
     let says = |text: &str| outcome.bouncer.iter().any(|line| line.text.contains(text));
     assert!(says("VM entry refused: invalid guest state"), "{outcome}");
     assert!(says("RFLAGS is 0x0: a reserved bit is wrong"), "{outcome}");
+    assert!(says("the guest's rip 0x1000200, rflags 0x0"), "{outcome}");
+    let stopped =
+        "Bouncer stopped: processor 0 did not enter the guest: VMX with EPT code 0x80000021";
+    assert!(says(stopped), "{outcome}");
     stopped_as(&outcome, "panic");
 }
 

@@ -6,9 +6,12 @@ use iced_x86::code_asm::*;
 
 use crate::program::{Assembled, Program, REAL_MODE_CODE};
 
-pub(crate) const CHECKS: &[&str] = &["start-up", "nmi-to-other", "init-again"];
+pub(crate) const CHECKS: &[&str] = &["start-up", "nmi-to-other", "init-again", "apic-off"];
 
 const APIC_ICR: u32 = 0xfee0_0300;
+const IA32_APIC_BASE: u32 = 0x1b;
+/// At which start the other processor turns its local APIC off before it tells that it came.
+const APIC_OFF_AT: u32 = 3;
 const ASSERT: u32 = 1 << 14;
 const LEVEL: u32 = 1 << 15;
 const NMI: u32 = 4 << 8;
@@ -91,6 +94,21 @@ pub(crate) fn guest(guest: &mut Program) -> Assembled {
         place::NMIS,
         4,
         "processor 1 takes no NMI after its second start",
+    )?;
+    guest.next("apic-off")?;
+    start(guest)?;
+    await_word(
+        guest,
+        place::ARRIVALS,
+        APIC_OFF_AT,
+        "processor 1 does not start a third time",
+    )?;
+    start(guest)?;
+    await_word(
+        guest,
+        place::ARRIVALS,
+        APIC_OFF_AT + 1,
+        "processor 1 cannot be called any more after it turned its local APIC off",
     )
 }
 
@@ -163,6 +181,14 @@ fn long_mode() -> Result<Vec<u8>, IcedError> {
     code.mov(rax, cr0)?;
     code.or(eax, 1 << 5)?;
     code.mov(cr0, rax)?;
+    let mut arrives = code.create_label();
+    code.cmp(dword_ptr(rbx), APIC_OFF_AT - 1)?;
+    code.jne(arrives)?;
+    code.mov(ecx, IA32_APIC_BASE)?;
+    code.rdmsr()?;
+    code.and(eax, !(1 << 11))?;
+    code.wrmsr()?;
+    code.set_label(&mut arrives)?;
     code.inc(dword_ptr(rbx))?;
     code.set_label(&mut forever)?;
     code.hlt()?;

@@ -48,6 +48,11 @@ impl Page {
         Ok(page)
     }
 
+    /// Where the program has it.
+    pub(super) fn address(&self) -> usize {
+        self.first.addr().get()
+    }
+
     /// Where devices find it.
     pub(super) fn physical(&self) -> u64 {
         self.physical
