@@ -4,6 +4,7 @@
 //! before the jump and by the hypervisor after it. Does not know how a loader found any of it.
 
 mod error;
+mod start;
 mod validate;
 
 use core::fmt;
@@ -12,14 +13,16 @@ use memory::{ByteRange, Hpa};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::memory_map::{MAX_REGIONS, MemoryMap, Region, RegionKind};
+use crate::reservation::Reservation;
 
 pub use error::{HandoffError, Part};
+pub use start::{GuestKind, GuestStart, Register, SegmentState, TableState};
 
 /// The first eight bytes.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BOUNCER\0");
 
 /// The layout this crate knows. Raised with every change of [`Handoff`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How many segments of the image are told.
 pub const MAX_SEGMENTS: usize = 8;
@@ -117,40 +120,6 @@ pub struct TimeStamp {
     pub has_pm_timer: u32,
 }
 
-/// How the guest is to be entered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(transparent)]
-pub struct GuestKind(pub u32);
-
-impl GuestKind {
-    /// By the 64-bit boot protocol of Linux; every register is told by [`GuestStart`].
-    pub const LINUX64: Self = Self(1);
-    /// By returning to the firmware that called the loader.
-    pub const FIRMWARE: Self = Self(2);
-}
-
-/// The first state of the guest's first processor.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct GuestStart {
-    /// Which guest.
-    pub kind: GuestKind,
-    /// Last byte of the guest's descriptor table.
-    pub gdt_limit: u16,
-    /// Zero.
-    pub reserved: u16,
-    /// Where the descriptor table lies.
-    pub gdt_base: u64,
-    /// The first instruction.
-    pub rip: u64,
-    /// The stack pointer.
-    pub rsp: u64,
-    /// For Linux, where the zero page (`boot_params`) lies.
-    pub rsi: u64,
-    /// The root of the guest's identity page tables.
-    pub cr3: u64,
-}
-
 /// What the hypervisor is to die of once it runs, so that its last words can be seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(transparent)]
@@ -217,9 +186,11 @@ pub struct Handoff {
     pub free: Span,
     /// Memory in `own` for the pages of untrusted devices: whole 2 MiB pages, or empty.
     pub pools: Span,
-    /// Where ACPI's root pointer (RSDP) lies. At the start of a page, it is a copy, and the rest of the
-    /// page is the guest's, kept for tables and free.
+    /// Where ACPI's root pointer (RSDP) lies.
     pub rsdp: u64,
+    /// Memory below 4 GiB that the guest keeps for ACPI tables, in which it may be shown one of Bouncer's;
+    /// empty if there is none.
+    pub tables: Span,
     /// A page below 1 MiB in usable RAM, used only to start the other processors.
     pub trampoline: u64,
     /// When the loader was entered.
@@ -249,6 +220,30 @@ impl Handoff {
             loader,
             ..Self::new_zeroed()
         }
+    }
+
+    /// Tells what lies where in Bouncer's memory, which was set aside for `reservation` at `own`.
+    pub fn describe_own(
+        &mut self,
+        own: ByteRange<Hpa>,
+        reservation: &Reservation,
+        policy_len: u64,
+    ) {
+        let part = |offset: u64, len| Span {
+            base: own.start().raw().saturating_add(offset),
+            len,
+        };
+        self.own = own.into();
+        self.image = part(0, reservation.image_len);
+        self.policy = part(reservation.policy, policy_len);
+        self.free = part(
+            reservation.free,
+            reservation.pools.saturating_sub(reservation.free),
+        );
+        self.pools = part(
+            reservation.pools,
+            reservation.total.saturating_sub(reservation.pools),
+        );
     }
 
     /// Tells the machine's memory, Bouncer's own already carved out of it.

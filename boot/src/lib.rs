@@ -10,8 +10,11 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+pub mod efi;
 pub mod elf;
+pub mod facts;
 pub mod handoff;
+pub mod identity;
 pub mod linux;
 pub mod memory_map;
 pub mod modules;

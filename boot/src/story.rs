@@ -9,7 +9,7 @@ use std::vec::Vec;
 use memory::{ByteRange, Hpa, PAGE_SIZE};
 
 use crate::elf::{self, Image};
-use crate::handoff::{Handoff, Loader, Span};
+use crate::handoff::{Handoff, Loader};
 use crate::linux::{self, Inputs, LAUNCH_LEN, Plan, Screen};
 use crate::memory_map::{MemoryMap, Region, RegionKind, Wanted};
 use crate::modules::Modules;
@@ -76,27 +76,11 @@ fn hand_over(information: &[u8], kernel: &[u8], hypervisor: &[u8]) -> (Handoff, 
     let mut memory = std::vec![0; own.len() as usize];
     image.load(&mut memory, own.start().raw()).unwrap();
 
-    let base = own.start().raw();
     let mut handoff = Handoff::new(Loader::MULTIBOOT2);
     handoff.serial_port = options.serial_port;
-    handoff.own = own.into();
-    handoff.image = Span {
-        base,
-        len: reservation.image_len,
-    };
-    handoff.policy = Span {
-        base: base + reservation.policy,
-        len: policy.len(),
-    };
-    handoff.free = Span {
-        base: base + reservation.free,
-        len: reservation.pools - reservation.free,
-    };
-    handoff.pools = Span {
-        base: base + reservation.pools,
-        len: reservation.total - reservation.pools,
-    };
+    handoff.describe_own(own, &reservation, policy.len());
     handoff.rsdp = plan.root_pointer().raw();
+    handoff.tables = plan.tables().unwrap().into();
     handoff.trampoline = trampoline.start().raw();
     handoff.guest = plan.start();
     handoff.describe_image(&image.segments());

@@ -164,13 +164,9 @@ pub(crate) fn replace_dmar(handoff: &Handoff, table: Option<&[u8]>) -> Result<()
     Ok(())
 }
 
-/// Where the guest can be shown a table, if the loader kept a page for it.
+/// Where the guest can be shown a table, if it keeps memory for that.
 pub(crate) fn room_for_tables(handoff: &Handoff) -> Option<ByteRange<Gpa>> {
-    /// Behind the root pointer, which has 36 bytes.
-    const BEHIND: u64 = 64;
-    let page = Gpa::new(handoff.rsdp);
-    let range = ByteRange::new(page.checked_add(BEHIND)?, PAGE_SIZE - BEHIND)?;
-    (page.page_offset() == 0 && range.last().raw() < MAPPED).then_some(range)
+    handoff.tables.range().map(|range| range.identity())
 }
 
 /// All memory that the loader mapped. There is no guest yet: whoever wrote it is the firmware.

@@ -49,6 +49,7 @@ use self::queues::Turns;
 use self::quiet::Quiet;
 use self::registers::Registers;
 use self::requests::{Loan, Requests};
+use self::spec::offset;
 use crate::{Counts, Looked, Mediator, World};
 
 pub use self::io::Namespace;
@@ -240,6 +241,11 @@ impl<'a> Nvme<'a> {
         assert_eq!(queues_from, all, "queues it writes");
     }
 
+    /// Whether the device has a request other than for an event, which may never come.
+    fn is_soon_answered(&self) -> bool {
+        self.requests.given_count() > self.events.asked()
+    }
+
     /// Fetches, gives, rings and tells, as far as one call goes.
     fn serve(&mut self, world: &mut impl World) -> bool {
         let mut budget = BUDGET;
@@ -286,10 +292,22 @@ impl Mediator for Nvme<'_> {
         if world.is_announced() || looked == Looked::More {
             return looked;
         }
-        match self.look(world) {
+        let mut looked = match self.look(world) {
             Looked::Nothing => looked,
             more => more,
+        };
+        // A guest that has no interrupt looks at its own memory, where nothing appears by itself.
+        while offset >= offset::DOORBELLS
+            && looked != Looked::More
+            && self.is_soon_answered()
+            && world.linger()
+        {
+            match self.look(world) {
+                Looked::Nothing => {}
+                more => looked = more,
+            }
         }
+        looked
     }
 
     fn look(&mut self, world: &mut impl World) -> Looked {

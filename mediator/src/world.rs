@@ -28,9 +28,16 @@ pub trait World: Pages {
     }
 
     /// Whether interrupts of the device make somebody call [`Mediator::look`]. Where the guest programmed
-    /// none, nobody hears of completions before it touches a register.
+    /// none, nobody hears of completions before it touches a register, but for those that come while the
+    /// mediator lingers.
     fn is_announced(&self) -> bool {
         true
+    }
+
+    /// Lets a moment pass in which the device may complete what the guest has just rung for. `false` once
+    /// one access has lasted as long as it may.
+    fn linger(&mut self) -> bool {
+        false
     }
 
     /// Lets the device reach `page` at `at`, a page of its window, until it is unmapped. `false`

@@ -23,11 +23,24 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// Bouncer, built to be booted by a Multiboot2 loader.
+/// UEFI firmware, and a boot loader that it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firmware {
+    /// The flash memory with its code.
+    pub code: PathBuf,
+    /// The flash memory with its variables, as they are at first.
+    pub variables: PathBuf,
+    /// GRUB, as Debian installs it on an EFI system partition.
+    pub grub: PathBuf,
+}
+
+/// Bouncer, built to be booted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bouncer {
-    /// What the loader is given.
+    /// What a Multiboot2 loader is given.
     pub image: PathBuf,
+    /// What UEFI firmware is given.
+    pub efi: PathBuf,
     /// The hypervisor inside it, with its symbols, for backtraces.
     pub symbols: PathBuf,
 }
@@ -42,6 +55,8 @@ pub struct Bench {
     /// Bochs, if it is there.
     #[serde(default)]
     pub bochs: Option<Bochs>,
+    /// UEFI firmware, if it has been fetched.
+    pub firmware: Option<Firmware>,
     /// Kernels, the preferred one first.
     pub kernels: Vec<Kernel>,
     /// The test guest's init, a static program.
@@ -116,6 +131,27 @@ impl Bench {
             .as_ref()
             .map(|bouncer| bouncer.image.as_path())
             .ok_or_else(|| missing("Bouncer's bootable image"))
+    }
+
+    /// What UEFI firmware is given to start Bouncer.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has not been built.
+    pub fn bouncer_efi(&self) -> Result<&Path, Error> {
+        self.bouncer
+            .as_ref()
+            .map(|bouncer| bouncer.efi.as_path())
+            .ok_or_else(|| missing("bouncer.efi"))
+    }
+
+    /// UEFI firmware.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has not been fetched.
+    pub fn firmware(&self) -> Result<&Firmware, Error> {
+        self.firmware
+            .as_ref()
+            .ok_or_else(|| missing("UEFI firmware"))
     }
 
     /// The tree of Debian's programs for the guest.

@@ -1,12 +1,14 @@
-//! What a machine boots from: an initial file system for the guest, a disc for the boot loader, a word
-//! of the firmware's.
+//! What a machine boots from: an initial file system for the guest, a disc for the boot loader or for UEFI
+//! firmware, a word of the firmware's.
 
 mod cpio;
+mod esp;
 mod external_port;
 mod initramfs;
 mod iso;
 mod modules;
 
+pub use esp::Esp;
 pub use external_port::external_port_table;
 pub use initramfs::Initramfs;
 pub use iso::{Iso, Payload};

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::accelerator::Accelerator;
+use crate::bench::Firmware;
 use crate::bochs::Bochs;
 use crate::emulator::Emulator;
 
@@ -22,6 +23,14 @@ pub enum Boot {
         initrd: PathBuf,
         /// Its command line.
         append: String,
+    },
+    /// UEFI firmware, which starts what the first disc offers, or else the next. What is written to a disc or to
+    /// the firmware's variables is forgotten with the machine.
+    Efi {
+        /// The firmware.
+        firmware: Firmware,
+        /// Discs in SATA drives, in the order they are started from; the NVMe drives come after them.
+        discs: Vec<PathBuf>,
     },
     /// A ROM in place of the BIOS: for machines driven over qtest alone.
     Rom(PathBuf),
@@ -224,6 +233,30 @@ impl Machine {
                 line.option("-initrd", initrd.display().to_string());
                 line.option("-append", append);
             }
+            Boot::Efi { firmware, discs } => {
+                let flash = [
+                    (&firmware.code, "readonly=on"),
+                    (&firmware.variables, "snapshot=on"),
+                ];
+                for (unit, (file, mode)) in flash.into_iter().enumerate() {
+                    let file = escaped(file);
+                    line.option(
+                        "-drive",
+                        format!("if=pflash,unit={unit},format=raw,{mode},file={file}"),
+                    );
+                }
+                for (index, disc) in discs.iter().enumerate() {
+                    let file = escaped(disc);
+                    line.option(
+                        "-drive",
+                        format!("if=none,id=disc{index},format=raw,snapshot=on,file={file}"),
+                    );
+                    line.option(
+                        "-device",
+                        format!("ide-hd,bus=ide.{index},drive=disc{index},bootindex={index}"),
+                    );
+                }
+            }
             Boot::Rom(rom) => {
                 line.option("-bios", rom.display().to_string());
             }
@@ -231,6 +264,10 @@ impl Machine {
     }
 
     fn nvme_drives(&self, line: &mut CommandLine) {
+        let turn = |index: usize| match &self.boot {
+            Boot::Efi { discs, .. } => format!(",bootindex={}", discs.len() + index),
+            _ => String::new(),
+        };
         for (index, image) in self.drives.iter().enumerate() {
             let format = if image.extension().is_some_and(|suffix| suffix == "qcow2") {
                 "qcow2"
@@ -257,7 +294,10 @@ impl Machine {
             );
             line.option(
                 "-device",
-                format!("nvme,bus=port{index},drive=drive{index},serial=bouncer{index}"),
+                format!(
+                    "nvme,bus=port{index},drive=drive{index},serial=bouncer{index}{}",
+                    turn(index)
+                ),
             );
         }
     }
@@ -422,6 +462,29 @@ mod tests {
         let line = command_line(&machine(NEW).drive("/d/a.img").drive("/d/b.qcow2"));
         assert!(line.contains("-drive if=none,id=drive0,format=raw,file=/d/a.img -device pcie-root-port,id=port0,chassis=1,addr=0x10 -device nvme,bus=port0,drive=drive0,serial=bouncer0"));
         assert!(line.contains("id=drive1,format=qcow2,file=/d/b.qcow2 -device pcie-root-port,id=port1,chassis=2,addr=0x11"));
+    }
+
+    #[test]
+    fn uefi_firmware_starts_from_one_disc_after_the_other_and_keeps_nothing() {
+        let mut machine = machine(NEW).drive("/d/n.img");
+        machine.boot = Boot::Efi {
+            firmware: Firmware {
+                code: "/f/code".into(),
+                variables: "/f/vars".into(),
+                grub: "/f/grub".into(),
+            },
+            discs: vec!["/d/a.img".into(), "/d/b.img".into()],
+        };
+        let line = command_line(&machine);
+        for part in [
+            "-drive if=pflash,unit=0,format=raw,readonly=on,file=/f/code ",
+            "-drive if=pflash,unit=1,format=raw,snapshot=on,file=/f/vars ",
+            "id=disc0,format=raw,snapshot=on,file=/d/a.img -device ide-hd,bus=ide.0,drive=disc0,bootindex=0 ",
+            "id=disc1,format=raw,snapshot=on,file=/d/b.img -device ide-hd,bus=ide.1,drive=disc1,bootindex=1 ",
+            "serial=bouncer0,bootindex=2 ",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::setup::Target;
 use crate::stop::Stop;
 use crate::workspace;
 
-/// Tells the loader's build where the hypervisor's image is.
+/// Tells the loaders' builds where the hypervisor's image is.
 pub(crate) const HYPERVISOR: &str = "BOUNCER_HYPERVISOR";
 
 /// The profile everything a machine runs is built with.
@@ -27,14 +27,14 @@ pub(crate) fn guest() -> Result<PathBuf, Stop> {
     stripped(&artifact(Target::Guest, "guest"), "guest")
 }
 
-/// Builds the hypervisor, then the Multiboot2 loader around it.
+/// Builds the hypervisor, then both loaders around it.
 pub(crate) fn bouncer() -> Result<Bouncer, Stop> {
     let mut build = cargo(Target::BareMetal);
     progress::command(
         "building the hypervisor",
         build.args(["--package", "hypervisor"]),
     )?;
-    // The loader carries the image without symbols; the symbols stay here, for backtraces.
+    // The loaders carry the image without symbols; the symbols stay here, for backtraces.
     let symbols = artifact(Target::BareMetal, "hypervisor");
     let image = stripped(&symbols, "hypervisor")?;
 
@@ -48,8 +48,13 @@ pub(crate) fn bouncer() -> Result<Bouncer, Stop> {
         "multiboot",
     ]);
     progress::command("building the loader", build.env(HYPERVISOR, &image))?;
+
+    let mut build = cargo(Target::Uefi);
+    build.args(["--package", "efi"]);
+    progress::command("building bouncer.efi", build.env(HYPERVISOR, &image))?;
     Ok(Bouncer {
         image: artifact(Target::BareMetal, "multiboot"),
+        efi: artifact(Target::Uefi, "bouncer.efi"),
         symbols,
     })
 }

@@ -12,7 +12,7 @@ use crate::test::{self, Tally};
 use crate::workspace;
 
 /// Crates that run on the host, tests and all: every member but these.
-const NOT_ON_HOST: [&str; 2] = ["hypervisor", "guest"];
+const NOT_ON_HOST: [&str; 3] = ["hypervisor", "guest", "efi"];
 
 /// `cargo xtask check`: all of it; the first failure does not hide the others.
 pub(crate) fn run() -> Result<(), Stop> {
@@ -21,7 +21,11 @@ pub(crate) fn run() -> Result<(), Stop> {
 
 /// As [`run`], adding what was tested and what had to be skipped to `tally`.
 pub(crate) fn run_counting(tally: &mut Tally) -> Result<(), Stop> {
-    setup::meet(&[Need::Rust(Target::BareMetal), Need::Rust(Target::Guest)])?;
+    setup::meet(&[
+        Need::Rust(Target::BareMetal),
+        Need::Rust(Target::Guest),
+        Need::Rust(Target::Uefi),
+    ])?;
     let mut failures = Vec::new();
     for (name, arguments) in steps() {
         note(&mut failures, cargo(name, &arguments));
@@ -98,6 +102,7 @@ fn steps() -> Vec<(&'static str, Vec<&'static str>)> {
                 "warnings",
             ],
         ),
+        ("lints (bouncer.efi)", lint("efi", Target::Uefi)),
         ("lints (guest)", lint("guest", Target::Guest)),
         ("documentation", document),
         (

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use qemu::{Bouncer, Initramfs, Iso, Kernel, Payload};
+use clap::{Args, ValueEnum};
+use qemu::{Boot, Bouncer, Esp, Initramfs, Iso, Kernel, Payload};
 
 use crate::build;
 use crate::progress::{say, step};
@@ -18,9 +18,34 @@ const COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 /// What the test guest can use unless told otherwise.
 const MODULES: [&str; 2] = ["nvme", "ext4"];
 
+/// What Bouncer is told where it is started by UEFI firmware.
+const WORDS: &str = "serial=0x3e8";
+
+/// The policy there unless a file is named: the SATA controller, from which the machine boots, reaches memory.
+const POLICY: &str = "version = 1
+
+[[device]]
+name = \"boot drives\"
+match = { path = \"0000:00:1f.2\" }
+trust = \"trusted\"
+";
+
+/// What starts the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Starter {
+    /// A PC BIOS, then GRUB, then Bouncer with a kernel beside it
+    Bios,
+    /// UEFI firmware, then bouncer.efi, then what firmware finds next: GRUB with a kernel
+    Uefi,
+}
+
 /// What goes on a disc.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Content {
+    /// What starts the machine
+    #[arg(long, value_enum, default_value_t = Starter::Bios)]
+    firmware: Starter,
+
     /// The guest's kernel: a Debian version (6.1, 6.12), fetched if need be, or the path of a bzImage
     #[arg(long, value_name = "VERSION|PATH", default_value = "6.1")]
     kernel: KernelChoice,
@@ -65,28 +90,40 @@ pub(crate) struct Options {
     #[command(flatten)]
     content: Content,
 
-    /// Where the disc goes
-    #[arg(long, short, value_name = "FILE", default_value = "target/bouncer.iso")]
-    output: PathBuf,
+    /// Where the disc goes (target/bouncer.iso; for UEFI firmware target/bouncer.img, with Bouncer alone on it)
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
-/// A disc, and the Bouncer on it.
+/// What a machine starts from, and the Bouncer on it.
 #[derive(Debug)]
-pub(crate) struct Disc {
-    pub(crate) iso: PathBuf,
+pub(crate) struct Medium {
+    pub(crate) boot: Boot,
     pub(crate) bouncer: Option<Bouncer>,
 }
 
 /// `cargo xtask image`.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
-    setup::meet(&options.content.needs())?;
-    let disc = options.content.write(&options.output)?;
-    let bytes = fs::metadata(&disc.iso)
+    let content = &options.content;
+    setup::meet(&content.needs())?;
+    let (default, by) = match content.firmware {
+        Starter::Bios => ("target/bouncer.iso", "a BIOS"),
+        Starter::Uefi => (
+            "target/bouncer.img",
+            "UEFI firmware, then starts what firmware finds next",
+        ),
+    };
+    let output = options.output.clone().unwrap_or_else(|| default.into());
+    match content.firmware {
+        Starter::Bios => drop(content.write_iso(&output)?),
+        Starter::Uefi => drop(content.write_esp(&build::bouncer()?, &output)?),
+    }
+    let bytes = fs::metadata(&output)
         .map(|metadata| metadata.len())
         .unwrap_or_default();
     say(&format!(
-        "{} boots from a BIOS ({:.1} MiB)",
-        disc.iso.display(),
+        "{} boots from {by} ({:.1} MiB)",
+        output.display(),
         bytes as f64 / f64::from(1 << 20)
     ));
     Ok(())
@@ -98,6 +135,7 @@ impl Content {
         let mut needs = vec![Need::Disc, Need::Unpacking];
         if !self.native {
             needs.push(Need::Rust(Target::BareMetal));
+            needs.push(Need::Rust(Target::Uefi));
         }
         if self.initrd.is_none() {
             needs.push(Need::Rust(Target::Guest));
@@ -105,20 +143,20 @@ impl Content {
         needs
     }
 
-    /// Builds all that is on the disc, and the disc.
-    pub(crate) fn write(&self, iso: &Path) -> Result<Disc, Stop> {
-        let policy = self
-            .policy
-            .as_deref()
-            .map(|file| read(file, "--policy"))
-            .transpose()?;
+    /// Builds all that a machine starts from, in `directory`.
+    pub(crate) fn write(&self, directory: &Path) -> Result<Medium, Stop> {
+        match self.firmware {
+            Starter::Bios => self.write_iso(&directory.join("boot.iso")),
+            Starter::Uefi => self.write_discs(directory),
+        }
+    }
+
+    /// A disc for a BIOS: GRUB with Bouncer and its guest.
+    fn write_iso(&self, iso: &Path) -> Result<Medium, Stop> {
+        let policy = self.read_policy()?;
         let kernel = setup::fetch_kernel(&self.kernel)?;
         let initrd = self.initial_file_system(&kernel)?;
-        let bouncer = if self.native {
-            None
-        } else {
-            Some(build::bouncer()?)
-        };
+        let bouncer = self.build()?;
 
         let payload = Payload::linux(&kernel.image, &initrd);
         let mut disc = match &bouncer {
@@ -130,7 +168,45 @@ impl Content {
             disc = disc.policy(policy);
         }
         let iso = step("mastering the disc", || disc.write(iso))?;
-        Ok(Disc { iso, bouncer })
+        let boot = Boot::Iso(iso);
+        Ok(Medium { boot, bouncer })
+    }
+
+    /// Discs for UEFI firmware: one with Bouncer, and one with what firmware starts after it.
+    fn write_discs(&self, directory: &Path) -> Result<Medium, Stop> {
+        let firmware = setup::fetch_firmware()?;
+        let kernel = setup::fetch_kernel(&self.kernel)?;
+        let initrd = self.initial_file_system(&kernel)?;
+        let bouncer = self.build()?;
+        let mut discs = Vec::new();
+        if let Some(bouncer) = &bouncer {
+            discs.push(self.write_esp(bouncer, &directory.join("bouncer.img"))?);
+        }
+        let system = Esp::linux(&firmware.grub, &kernel.image, &initrd, &self.command_line());
+        discs.push(step("making the system's disc", || {
+            system.write(&directory.join("system.img"))
+        })?);
+        let boot = Boot::Efi { firmware, discs };
+        Ok(Medium { boot, bouncer })
+    }
+
+    /// A disc for UEFI firmware with Bouncer alone.
+    fn write_esp(&self, bouncer: &Bouncer, path: &Path) -> Result<PathBuf, Stop> {
+        let policy = self.read_policy()?.unwrap_or_else(|| POLICY.into());
+        let disc = Esp::bouncer(&bouncer.efi, WORDS, Some(policy.as_bytes()));
+        Ok(step("making Bouncer's disc", || disc.write(path))?)
+    }
+
+    fn read_policy(&self) -> Result<Option<String>, Stop> {
+        let policy = self.policy.as_deref();
+        policy.map(|file| read(file, "--policy")).transpose()
+    }
+
+    fn build(&self) -> Result<Option<Bouncer>, Stop> {
+        if self.native {
+            return Ok(None);
+        }
+        build::bouncer().map(Some)
     }
 
     fn initial_file_system(&self, kernel: &Kernel) -> Result<PathBuf, Stop> {
@@ -200,12 +276,18 @@ mod tests {
     }
 
     #[test]
-    fn bouncers_disc_needs_both_targets() {
+    fn bouncers_disc_needs_every_target() {
         let needs = content(&[]).unwrap().needs();
-        assert!(
-            needs.contains(&Need::Rust(Target::BareMetal))
-                && needs.contains(&Need::Rust(Target::Guest))
-        );
+        for target in [Target::BareMetal, Target::Uefi, Target::Guest] {
+            assert!(needs.contains(&Need::Rust(target)), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn a_bios_starts_the_machine_unless_told_otherwise() {
+        assert_eq!(content(&[]).unwrap().firmware, Starter::Bios);
+        let uefi = content(&["--firmware", "uefi"]).unwrap();
+        assert_eq!(uefi.firmware, Starter::Uefi);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use qemu::{
-    Accelerator, Bochs, Boot, Bouncer, Clock, Emulator, Host, Machine, Outcome, Qtest, RawTerminal,
+    Accelerator, Bochs, Bouncer, Clock, Emulator, Host, Machine, Outcome, Qtest, RawTerminal,
     Session, Symbols, Version,
 };
 
@@ -134,10 +134,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
 
     let directory = workspace::cache("run");
     workspace::make(&directory)?;
-    let disc = options.content.write(&directory.join("boot.iso"))?;
+    let medium = options.content.write(&directory)?;
     say(&format!("booting on QEMU {}", emulator.version));
-    let machine = options.machine(Machine::new(emulator, Boot::Iso(disc.iso)), accelerator);
-    options.live(&machine, disc.bouncer)
+    let machine = options.machine(Machine::new(emulator, medium.boot), accelerator);
+    options.live(&machine, medium.bouncer)
 }
 
 impl Options {
@@ -162,7 +162,7 @@ impl Options {
         let bochs = setup::bochs()?;
         let directory = workspace::cache("run");
         workspace::make(&directory)?;
-        let disc = self.content.write(&directory.join("boot.iso"))?;
+        let medium = self.content.write(&directory)?;
         let model = self.cpu.as_deref().unwrap_or(Bochs::INTEL);
         say(&format!(
             "booting on Bochs {}, processor {model}: about sixty million instructions a second",
@@ -173,9 +173,9 @@ impl Options {
             version: Version::new(0, 0, 0),
         };
         let machine = self
-            .machine(Machine::new(nobody, Boot::Iso(disc.iso)), Accelerator::Tcg)
+            .machine(Machine::new(nobody, medium.boot), Accelerator::Tcg)
             .on_bochs(bochs, model);
-        self.live(&machine, disc.bouncer)
+        self.live(&machine, medium.bouncer)
     }
 
     /// The machine's whole life, and the verdict.
@@ -291,7 +291,7 @@ fn mebibytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use qemu::Extension;
+    use qemu::{Boot, Extension};
 
     use super::*;
 

@@ -6,6 +6,7 @@
 mod archive;
 mod distribution;
 mod emulators;
+mod firmware;
 mod kernels;
 mod lock;
 mod packages;
@@ -18,6 +19,7 @@ use crate::progress::say;
 use crate::stop::Stop;
 
 pub(crate) use emulators::{all as all_emulators, bochs, choose as choose_emulator};
+pub(crate) use firmware::fetch as fetch_firmware;
 pub(crate) use kernels::{Choice as KernelChoice, fetch as fetch_kernel, stock as stock_kernel};
 pub(crate) use targets::Target;
 pub(crate) use tools::fetch as fetch_tools;
@@ -46,13 +48,14 @@ pub(crate) enum Need {
 }
 
 /// Everything any command needs.
-pub(crate) const ALL: [Need; 6] = [
+pub(crate) const ALL: [Need; 7] = [
     Need::Qemu,
     Need::Bochs,
     Need::Disc,
     Need::Unpacking,
     Need::Rust(Target::BareMetal),
     Need::Rust(Target::Guest),
+    Need::Rust(Target::Uefi),
 ];
 
 /// Gets everything in `needs` that is not there.
@@ -73,7 +76,6 @@ pub(crate) fn meet(needs: &[Need]) -> Result<(), Stop> {
 /// `cargo xtask setup`.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     meet(&ALL)?;
-    targets::add(Target::Uefi)?;
     for emulator in all_emulators()? {
         say(&format!(
             "QEMU {} at {}",
@@ -100,6 +102,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
             kernel.image.display()
         ));
     }
+    say(&format!(
+        "UEFI firmware at {}",
+        fetch_firmware()?.code.display()
+    ));
     say(&format!(
         "the guest's tools at {}",
         fetch_tools()?.display()

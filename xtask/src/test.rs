@@ -65,6 +65,7 @@ fn prepare(options: &Options) -> Result<(), Stop> {
         directory,
         emulators: setup::all_emulators()?,
         bochs: setup::bochs().ok(),
+        firmware: Some(setup::fetch_firmware()?),
         kernels,
         guest_init: build::guest()?,
         tools: Some(setup::fetch_tools()?),

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{GuestKind, Loader, MAX_SEGMENTS, Span, VERSION};
+use super::{GuestKind, Loader, MAX_SEGMENTS, Register, Span, VERSION};
 use crate::memory_map::{MAX_REGIONS, RegionKind};
 
 /// A part of the hand-over that names memory.
@@ -24,6 +24,8 @@ pub enum Part {
     Region(u32),
     /// ACPI's root pointer.
     Rsdp,
+    /// The memory kept for ACPI tables.
+    Tables,
     /// The page processors are started with.
     Trampoline,
     /// The guest's first instruction.
@@ -36,6 +38,8 @@ pub enum Part {
     GuestPageTables,
     /// The guest's descriptor table.
     GuestGdt,
+    /// The guest's interrupt descriptor table.
+    GuestIdt,
 }
 
 impl fmt::Display for Part {
@@ -49,12 +53,14 @@ impl fmt::Display for Part {
             Self::Segment(number) => write!(f, "segment {number} of the image"),
             Self::Region(number) => write!(f, "region {number} of the memory map"),
             Self::Rsdp => f.write_str("the ACPI root pointer"),
+            Self::Tables => f.write_str("the memory kept for ACPI tables"),
             Self::Trampoline => f.write_str("the trampoline page"),
             Self::GuestRip => f.write_str("the guest's first instruction"),
             Self::GuestStack => f.write_str("the guest's stack"),
             Self::GuestZeroPage => f.write_str("the guest's zero page"),
             Self::GuestPageTables => f.write_str("the guest's page tables"),
             Self::GuestGdt => f.write_str("the guest's descriptor table"),
+            Self::GuestIdt => f.write_str("the guest's interrupt descriptor table"),
         }
     }
 }
@@ -114,8 +120,13 @@ pub enum HandoffError {
     OwnNotCarvedOut(Span),
     /// The trampoline page is not below 1 MiB.
     TrampolineTooHigh(u64),
+    /// The memory kept for ACPI tables is memory that the guest will use for something else, or lies
+    /// above 4 GiB.
+    TablesNotKept(Span),
     /// The address is 0 where there must be one.
     Missing(Part),
+    /// A register of the guest's first state has a value that 64-bit mode does not allow.
+    State(Register, u64),
 }
 
 impl fmt::Display for HandoffError {
@@ -203,7 +214,18 @@ impl fmt::Display for HandoffError {
                 f,
                 "the trampoline page at {at:#x} is not below 1 MiB, where processors start"
             ),
+            Self::TablesNotKept(span) => write!(
+                f,
+                "the memory at {:#x} with {:#x} bytes, meant for an ACPI table, is not kept by the guest \
+                 or lies above 4 GiB",
+                span.base, span.len
+            ),
             Self::Missing(part) => write!(f, "{part} is missing from the hand-over"),
+            Self::State(register, value) => write!(
+                f,
+                "the guest is to start with {value:#x} in {register}, with which no processor is in the \
+                 64-bit mode of four-level paging"
+            ),
         }
     }
 }

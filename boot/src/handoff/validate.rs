@@ -1,5 +1,6 @@
 //! The rules of a hand-over, from the frame to what it frames.
 
+use heapless::Vec;
 use memory::{ByteRange, Hpa, PAGE_SIZE};
 
 use super::{
@@ -11,12 +12,16 @@ use crate::reservation::LARGE_PAGE;
 /// Processors start in real mode, which ends here.
 const REAL_MODE_END: u64 = 1 << 20;
 
+/// What the RSDT of ACPI names tables by ends here.
+const TABLES_END: u64 = 1 << 32;
+
 pub(super) fn validate(handoff: &Handoff) -> Result<(), HandoffError> {
     frame(handoff)?;
     memory_map(handoff)?;
     let own = own_memory(handoff)?;
     image(handoff)?;
     trampoline(handoff)?;
+    tables(handoff, &own)?;
     guest(handoff, &own)
 }
 
@@ -189,25 +194,56 @@ fn trampoline(handoff: &Handoff) -> Result<(), HandoffError> {
     usable(handoff, Part::Trampoline, span)
 }
 
-/// Nothing the guest starts with is Bouncer's; for Linux, all of it is RAM.
-fn guest(handoff: &Handoff, own: &ByteRange<Hpa>) -> Result<(), HandoffError> {
-    if handoff.guest.kind != GuestKind::LINUX64 {
+/// Where a table of Bouncer's is shown, the guest keeps what is there.
+fn tables(handoff: &Handoff, own: &ByteRange<Hpa>) -> Result<(), HandoffError> {
+    let span = handoff.tables;
+    if span.len == 0 {
         return Ok(());
     }
+    let range = existing(Part::Tables, span)?;
+    if range.overlaps(own) {
+        return Err(HandoffError::Overlap(Part::Own, Part::Tables));
+    }
+    let is_used = handoff
+        .regions()
+        .any(|region| region.kind == RegionKind::USABLE && region.range.overlaps(&range));
+    if is_used || range.last().raw() >= TABLES_END {
+        return Err(HandoffError::TablesNotKept(span));
+    }
+    Ok(())
+}
+
+/// The guest's state is one of 64-bit mode, and nothing it starts with is Bouncer's; for Linux, all of
+/// it is RAM.
+fn guest(handoff: &Handoff, own: &ByteRange<Hpa>) -> Result<(), HandoffError> {
     let start = &handoff.guest;
-    let parts = [
+    if let Some((register, value)) = start.impossible() {
+        return Err(HandoffError::State(register, value));
+    }
+    // The stack grows down from `rsp`: the first push lands in the eight bytes below it.
+    let stack = start.rsp.wrapping_sub(8);
+    let gdt_len = u64::from(start.gdt.limit) + 1;
+    let mut parts: Vec<(Part, u64, u64, u64), 5> = Vec::from_array([
         (Part::GuestRip, start.rip, 1, 1),
-        // The stack grows down from `rsp`: the first push lands in the eight bytes below it.
-        (Part::GuestStack, start.rsp.wrapping_sub(8), 8, 8),
-        (Part::GuestZeroPage, start.rsi, PAGE_SIZE, PAGE_SIZE),
-        (Part::GuestPageTables, start.cr3, PAGE_SIZE, PAGE_SIZE),
-        (
-            Part::GuestGdt,
-            start.gdt_base,
-            u64::from(start.gdt_limit) + 1,
-            8,
-        ),
-    ];
+        (Part::GuestStack, stack, 8, 8),
+    ]);
+    let is_linux = start.kind == GuestKind::LINUX64;
+    if is_linux {
+        parts.extend([
+            (Part::GuestGdt, start.gdt.base, gdt_len, 8),
+            (Part::GuestZeroPage, start.rsi, PAGE_SIZE, PAGE_SIZE),
+            (Part::GuestPageTables, start.cr3, PAGE_SIZE, PAGE_SIZE),
+        ]);
+    } else {
+        // Firmware's tables lie as it likes; of Linux there are no vectors yet.
+        let idt_len = u64::from(start.idt.limit) + 1;
+        let root = start.cr3 & !(PAGE_SIZE - 1);
+        parts.extend([
+            (Part::GuestGdt, start.gdt.base, gdt_len, 1),
+            (Part::GuestIdt, start.idt.base, idt_len, 1),
+            (Part::GuestPageTables, root, PAGE_SIZE, PAGE_SIZE),
+        ]);
+    }
     for (part, base, len, alignment) in parts {
         let span = Span { base, len };
         let range = existing(part, span)?;
@@ -221,7 +257,9 @@ fn guest(handoff: &Handoff, own: &ByteRange<Hpa>) -> Result<(), HandoffError> {
         if range.overlaps(own) {
             return Err(HandoffError::Overlap(Part::Own, part));
         }
-        usable(handoff, part, span)?;
+        if is_linux {
+            usable(handoff, part, span)?;
+        }
     }
     Ok(())
 }
@@ -274,7 +312,10 @@ mod tests {
     use zerocopy::{FromBytes, IntoBytes};
 
     use super::*;
-    use crate::handoff::{Access, GuestStart, MapEntry, TimeStamp};
+    use crate::handoff::{
+        Access, GuestStart, MapEntry, Register, SegmentState, TableState, TimeStamp,
+    };
+    use crate::linux;
 
     const OWN: u64 = 0x7fe0_0000;
 
@@ -305,16 +346,8 @@ mod tests {
             pm_timer: 6,
             has_pm_timer: 1,
         };
-        handoff.guest = GuestStart {
-            kind: GuestKind::LINUX64,
-            gdt_limit: 31,
-            reserved: 0,
-            gdt_base: 0x1_7000,
-            rip: 0x100_0200,
-            rsp: 0x1_9000,
-            rsi: 0x1_0000,
-            cr3: 0x1_1000,
-        };
+        handoff.tables = span(0xf_0040, 0xfc0);
+        handoff.guest = linux::sample::start();
         let segment = |offset, len, access| Segment {
             offset,
             len,
@@ -506,7 +539,7 @@ mod tests {
             |guest, at| guest.rsp = at,
             |guest, at| guest.rsi = at,
             |guest, at| guest.cr3 = at,
-            |guest, at| guest.gdt_base = at,
+            |guest, at| guest.gdt.base = at,
         ];
         for place in places {
             let result = changed(|handoff| place(&mut handoff.guest, OWN + 0x1000));
@@ -514,23 +547,115 @@ mod tests {
         }
     }
 
+    /// The sample as an EFI loader makes it: firmware's own stack, code and tables, wherever they lie.
+    fn of_firmware() -> Handoff {
+        let mut handoff = sample();
+        handoff.loader = Loader::EFI;
+        let guest = &mut handoff.guest;
+        guest.kind = GuestKind::FIRMWARE;
+        (guest.rip, guest.rsp, guest.rsi) = (0x7e12_3457, 0x7f0f_eff8, 0);
+        (guest.cr0, guest.cr3, guest.cr4) = (0x8001_0033, 0x7fc0_1018, 0x668);
+        guest.gdt = TableState {
+            base: 0x7f5d_c001,
+            limit: 0x47,
+            reserved: 0,
+        };
+        guest.idt = TableState {
+            base: 0x7f00_0018,
+            limit: 0xfff,
+            reserved: 0,
+        };
+        handoff.seal();
+        handoff
+    }
+
     #[test]
-    fn a_firmware_guest_brings_its_own_state() {
-        assert_eq!(
-            changed(|handoff| {
-                handoff.guest = GuestStart {
-                    kind: GuestKind::FIRMWARE,
-                    gdt_limit: 0,
-                    reserved: 0,
-                    gdt_base: 0,
-                    rip: 0,
-                    rsp: 0,
-                    rsi: 0,
-                    cr3: 0,
-                }
+    fn a_firmware_guest_goes_on_in_its_own_memory_of_whatever_kind() {
+        assert_eq!(of_firmware().validate(), Ok(()));
+        let mut reserved = of_firmware();
+        reserved.regions[2].kind = RegionKind::RESERVED;
+        reserved.seal();
+        assert_eq!(reserved.validate(), Ok(()));
+    }
+
+    #[test]
+    fn nothing_a_firmware_guest_goes_on_with_is_ours() {
+        let places: [fn(&mut GuestStart, u64); 5] = [
+            |guest, at| guest.rip = at,
+            |guest, at| guest.rsp = at,
+            |guest, at| guest.cr3 = at,
+            |guest, at| guest.gdt.base = at,
+            |guest, at| guest.idt.base = at,
+        ];
+        for place in places {
+            let mut handoff = of_firmware();
+            place(&mut handoff.guest, OWN + 0x1000);
+            handoff.seal();
+            let result = handoff.validate();
+            assert!(matches!(result, Err(HandoffError::Overlap(Part::Own, _))));
+        }
+    }
+
+    #[test]
+    fn a_state_that_no_processor_is_in_is_refused_by_register() {
+        type Change = fn(&mut GuestStart);
+        let wrong: [(Register, Change); 17] = [
+            (Register::Cr0, |guest| guest.cr0 &= !(1 << 31)),
+            (Register::Cr0, |guest| guest.cr0 |= 1 << 32),
+            (Register::Cr0, |guest| guest.cr0 |= 1 << 29),
+            (Register::Cr3, |guest| guest.cr3 |= 1 << 63),
+            (Register::Cr4, |guest| guest.cr4 &= !(1 << 5)),
+            (Register::Cr4, |guest| guest.cr4 |= 1 << 12),
+            (Register::Cr4, |guest| guest.cr4 |= 1 << 17),
+            (Register::Efer, |guest| guest.efer &= !(1 << 10)),
+            (Register::Efer, |guest| guest.efer |= 1 << 12),
+            (Register::Pat, |guest| guest.pat |= 8),
+            (Register::Rip, |guest| guest.rip = 1 << 47),
+            (Register::Rsp, |guest| guest.rsp = 0xffff_0000_0000_0000),
+            (Register::Cs, |guest| guest.segments[1].rights = 0xc09b),
+            (Register::Cs, |guest| guest.segments[1].rights |= 3 << 5),
+            (Register::Tr, |guest| {
+                guest.tr.rights = SegmentState::UNUSABLE
             }),
-            Ok(())
+            (Register::Base, |guest| guest.segments[5].base = 1 << 50),
+            (Register::Base, |guest| guest.idt.base = 1 << 60),
+        ];
+        for (register, change) in wrong {
+            for mut handoff in [sample(), of_firmware()] {
+                change(&mut handoff.guest);
+                handoff.seal();
+                let result = handoff.validate();
+                assert!(
+                    matches!(result, Err(HandoffError::State(found, _)) if found == register),
+                    "{register}: {result:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn memory_for_tables_is_kept_by_the_guest_and_not_ours() {
+        let tables = |base, len| changed(|handoff| handoff.tables = Span { base, len });
+        assert_eq!(tables(0, 0), Ok(()));
+        assert_eq!(
+            tables(OWN, 64),
+            Err(HandoffError::Overlap(Part::Own, Part::Tables))
         );
+        for (base, len) in [
+            (0xf_ffc0, 0x41),
+            (0x10_0000, 64),
+            (1 << 32, 64),
+            (0xffff_ffff, 2),
+        ] {
+            assert!(matches!(
+                tables(base, len),
+                Err(HandoffError::TablesNotKept(_))
+            ));
+        }
+        assert!(matches!(
+            tables(u64::MAX, 2),
+            Err(HandoffError::NoRange(Part::Tables, _))
+        ));
     }
 
     proptest! {
@@ -546,7 +671,7 @@ mod tests {
 
         #[test]
         fn whatever_is_sealed_and_believed_keeps_the_rules(
-            changes in proptest::collection::vec((0_usize..520, any::<u8>()), 1..4),
+            changes in proptest::collection::vec((0_usize..900, any::<u8>()), 1..4),
         ) {
             let mut handoff = sample();
             for (offset, byte) in changes {

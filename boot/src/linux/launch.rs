@@ -9,7 +9,8 @@
 
 use memory::{ByteRange, Hpa, PAGE_SIZE};
 
-use crate::handoff::{GuestKind, GuestStart};
+use crate::handoff::{GuestKind, GuestStart, SegmentState, TableState};
+use crate::identity;
 
 const PAGE: usize = PAGE_SIZE as usize;
 
@@ -19,25 +20,30 @@ pub const LAUNCH_LEN: usize = 11 * PAGE;
 /// Page numbers.
 pub(super) const ZERO_PAGE: usize = 0;
 const LEVEL_4: usize = 1;
-const LEVEL_3: usize = 2;
-const LEVEL_2: usize = 3;
 const GDT: usize = 7;
 const STACK_TOP: usize = 9;
 pub(super) const COMMAND_LINE: usize = 9;
 pub(super) const ROOT_POINTER: usize = 10;
 
-/// How many page directories: one for each GiB the kernel may be started in.
-const DIRECTORIES: usize = 4;
-const ENTRIES: usize = 512;
-/// Present and writable.
-const TABLE: u64 = 0b11;
-/// Present, writable, and a page of 2 MiB.
-const LARGE_PAGE: u64 = 0b1000_0011;
-const LARGE_PAGE_SIZE: u64 = 2 << 20;
-
 /// Selectors 10h, `__BOOT_CS`, and 18h, `__BOOT_DS`: "both descriptors must be 4G flat segment",
 /// the first to execute and read 64-bit code, the second to read and write.
 const DESCRIPTORS: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
+const BOOT_CS: u16 = 0x10;
+const BOOT_DS: u16 = 0x18;
+/// What the processor keeps of the descriptors' rights.
+const CODE_RIGHTS: u32 = 0xa09b;
+const DATA_RIGHTS: u32 = 0xc093;
+/// A local descriptor table and a busy TSS, as INIT leaves them (SDM vol. 3A, table 10-1).
+const LDT_RIGHTS: u32 = 0x82;
+const TSS_RIGHTS: u32 = 0x8b;
+/// PG, WP, NE, ET, MP, PE.
+const CR0: u64 = 0x8001_0033;
+/// PAE.
+const CR4: u64 = 1 << 5;
+/// LMA, LME.
+const EFER: u64 = 0x500;
+/// The PAT after reset. SDM vol. 3A, table 13-11.
+const PAT: u64 = 0x0007_0406_0007_0406;
 
 /// Where page `number` of the pages at `base` lies.
 pub(super) fn page_at(base: Hpa, number: usize) -> Hpa {
@@ -57,36 +63,45 @@ pub(super) fn page(pages: &mut [u8; LAUNCH_LEN], number: usize) -> &mut [u8; PAG
 
 /// The state the kernel's first instruction finds.
 pub(super) fn start(base: Hpa, entry: Hpa) -> GuestStart {
+    let flat = |selector, rights| SegmentState {
+        selector,
+        limit: u32::MAX,
+        ..SegmentState::of_nothing(rights)
+    };
+    let data = flat(BOOT_DS, DATA_RIGHTS);
+    let table = |base, limit| TableState {
+        base,
+        limit,
+        reserved: 0,
+    };
     GuestStart {
         kind: GuestKind::LINUX64,
-        gdt_limit: size_of_val(&DESCRIPTORS) as u16 - 1,
         reserved: 0,
-        gdt_base: page_at(base, GDT).raw(),
         rip: entry.raw(),
         rsp: page_at(base, STACK_TOP).raw(),
         rsi: page_at(base, ZERO_PAGE).raw(),
+        cr0: CR0,
         cr3: page_at(base, LEVEL_4).raw(),
+        cr4: CR4,
+        efer: EFER,
+        pat: PAT,
+        gdt: table(
+            page_at(base, GDT).raw(),
+            size_of_val(&DESCRIPTORS) as u32 - 1,
+        ),
+        idt: table(0, 0xffff),
+        segments: [data, flat(BOOT_CS, CODE_RIGHTS), data, data, data, data],
+        ldtr: SegmentState::of_nothing(LDT_RIGHTS),
+        tr: SegmentState::of_nothing(TSS_RIGHTS),
     }
 }
 
 /// Writes the descriptor table, and page tables that map the low 4 GiB to themselves.
 pub(super) fn fill_tables(pages: &mut [u8; LAUNCH_LEN], base: Hpa) {
-    let to = |number| page_at(base, number).raw() | TABLE;
-    fill_words(page(pages, GDT), DESCRIPTORS.into_iter());
-    fill_words(page(pages, LEVEL_4), core::iter::once(to(LEVEL_3)));
-    let directories = (LEVEL_2..LEVEL_2 + DIRECTORIES).map(to);
-    fill_words(page(pages, LEVEL_3), directories);
-    for directory in 0..DIRECTORIES {
-        let first = (directory * ENTRIES) as u64;
-        let entries =
-            (first..first + ENTRIES as u64).map(|page| (page * LARGE_PAGE_SIZE) | LARGE_PAGE);
-        fill_words(page(pages, LEVEL_2 + directory), entries);
-    }
-}
-
-fn fill_words(page: &mut [u8; PAGE], words: impl Iterator<Item = u64>) {
-    let (slots, _) = page.as_chunks_mut();
-    for (slot, word) in slots.iter_mut().zip(words) {
-        *slot = word.to_le_bytes();
+    identity::fill_words(page(pages, GDT), DESCRIPTORS.into_iter());
+    let (all, _) = pages.as_chunks_mut();
+    let (_, from_level_4) = all.split_at_mut(LEVEL_4);
+    if let Some(tables) = from_level_4.first_chunk_mut() {
+        identity::fill(tables, page_at(base, LEVEL_4));
     }
 }

@@ -1,7 +1,7 @@
 //! What a loader copies where to start a kernel.
 
 use acpi::Rsdp;
-use memory::{ByteRange, Gpa, Hpa};
+use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
 
 use super::launch::{self, LAUNCH_LEN};
 use super::zero_page::ZeroPage;
@@ -107,6 +107,14 @@ impl<'a> Plan<'a> {
     /// Where ACPI's root pointer will lie.
     pub fn root_pointer(&self) -> Hpa {
         launch::page_at(self.launch.start(), launch::ROOT_POINTER)
+    }
+
+    /// The rest of that page, which the kernel keeps for ACPI tables.
+    pub fn tables(&self) -> Option<ByteRange<Hpa>> {
+        /// Behind the root pointer, which has 36 bytes.
+        const BEHIND: u64 = 64;
+        let at = self.root_pointer().checked_add(BEHIND)?;
+        ByteRange::new(at, PAGE_SIZE - BEHIND)
     }
 
     /// The state the kernel's first instruction must find, in 64-bit mode with paging on and
@@ -396,10 +404,10 @@ mod tests {
             |plan| {
                 let plan = plan.unwrap();
                 let (pages, start) = (filled(&plan), plan.start());
-                let gdt = (start.gdt_base - plan.launch().start().raw()) as usize;
+                let gdt = (start.gdt.base - plan.launch().start().raw()) as usize;
                 assert_eq!(u64_at(&pages[..], gdt + 0x10), Some(0x00af_9b00_0000_ffff));
                 assert_eq!(u64_at(&pages[..], gdt + 0x18), Some(0x00cf_9300_0000_ffff));
-                assert_eq!(start.gdt_limit, 0x1f);
+                assert_eq!(start.gdt.limit, 0x1f);
             },
         );
     }

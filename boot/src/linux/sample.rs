@@ -4,7 +4,11 @@ extern crate std;
 
 use std::vec::Vec;
 
+use memory::Hpa;
+
 use super::bzimage::offset;
+use super::launch;
+use crate::handoff::GuestStart;
 
 /// Bytes of the protected-mode kernel.
 pub(crate) const PAYLOAD: usize = 0x3000;
@@ -51,6 +55,11 @@ pub(crate) fn kernel() -> Vec<u8> {
         (INIT_SIZE as u32).to_le_bytes(),
     );
     file
+}
+
+/// The state a kernel starts in, with its pages at 64 KiB.
+pub(crate) fn start() -> GuestStart {
+    launch::start(Hpa::new(0x1_0000), Hpa::new(PREFERRED + 0x200))
 }
 
 /// The kernel with bytes laid over it.

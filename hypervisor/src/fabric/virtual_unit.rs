@@ -77,9 +77,10 @@ impl Fabric {
             second,
             third,
         };
+        let len = room.len().min(PAGE_SIZE);
         // SAFETY: the page was just taken, zeroed, and is nobody else's, ever.
         let bytes =
-            unsafe { core::slice::from_raw_parts_mut(frame.raw() as *mut u8, room.len() as usize) };
+            unsafe { core::slice::from_raw_parts_mut(frame.raw() as *mut u8, len as usize) };
         let (table, named) = match self.tell_of_units(segment, &pages, bytes) {
             Ok(told) => told,
             Err(Full) => {

@@ -318,6 +318,7 @@ impl Device {
             parts,
             machine,
             remapping,
+            lingers_since: None,
         };
         engine.wake(&mut hand);
         (hand, engine)

@@ -68,6 +68,8 @@ pub(super) struct Hand<'a> {
     pub(super) machine: &'static Machine,
     /// The units, where the device's window needs them.
     pub(super) remapping: Option<&'a mut Remapping>,
+    /// When its mediator began to linger.
+    pub(super) lingers_since: Option<u32>,
 }
 
 impl Hand<'_> {
@@ -288,6 +290,16 @@ impl World for Hand<'_> {
 
     fn is_announced(&self) -> bool {
         self.parts.signals.are_any()
+    }
+
+    fn linger(&mut self) -> bool {
+        /// Microseconds that a guest without interrupts is held for its device: reads and writes take
+        /// less, and its own patience is longer.
+        const PATIENCE: u32 = 200_000;
+        core::hint::spin_loop();
+        let timer = self.machine.timer;
+        let since = *self.lingers_since.get_or_insert_with(|| timer.now());
+        !timer.has_passed(since, PATIENCE)
     }
 
     fn map(&mut self, at: Iova, page: Reach) -> bool {

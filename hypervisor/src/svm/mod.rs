@@ -11,7 +11,7 @@ mod enter;
 mod permission;
 mod vmcb;
 
-use boot::handoff::GuestStart;
+use boot::handoff::{GuestStart, SegmentState};
 use ept::{Depth, Npt};
 use instruction::spec::Rights;
 use memory::{Gpa, Hpa};
@@ -251,32 +251,25 @@ impl Backend for Processor {
     }
 
     fn start_as(&mut self, start: &GuestStart) {
-        /// Selectors of the loader's descriptor table (`boot::linux`).
-        const BOOT_CS: u16 = 0x10;
-        const BOOT_DS: u16 = 0x18;
-        /// Flat segments, as the descriptors say. APM 4.8.
-        const CODE_64: u16 = 0xa9b;
-        const DATA: u16 = 0xc93;
-        /// PG, WP, NE, ET, MP, PE.
-        const CR0: u64 = 0x8001_0033;
-        const CR4_PAE: u64 = 1 << 5;
-        const EFER_LMA_LME: u64 = 0x500;
-        let save = &mut self.vmcb.save;
-        let flat = |selector, attributes| SegmentRegister {
-            selector,
-            attributes: Attributes::from_packed(attributes),
-            limit: u32::MAX,
-            base: 0,
+        let segment = |state: &SegmentState| SegmentRegister {
+            selector: state.selector,
+            attributes: Attributes::from_packed(Rights::from_vmcs(state.rights).0),
+            limit: state.limit,
+            base: state.base,
         };
-        let data = flat(BOOT_DS, DATA);
-        save.segments = [data; 6];
-        save.segments[1] = flat(BOOT_CS, CODE_64);
-        save.gdtr.base = start.gdt_base;
-        save.gdtr.limit = u32::from(start.gdt_limit);
-        save.cr0 = CR0;
+        let save = &mut self.vmcb.save;
+        save.segments = start.segments.each_ref().map(segment);
+        save.ldtr = segment(&start.ldtr);
+        save.tr = segment(&start.tr);
+        for (register, table) in [(&mut save.gdtr, start.gdt), (&mut save.idtr, start.idt)] {
+            register.base = table.base;
+            register.limit = table.limit;
+        }
+        save.cr0 = start.cr0;
         save.cr3 = start.cr3;
-        save.cr4 = CR4_PAE;
-        save.efer |= EFER_LMA_LME;
+        save.cr4 = start.cr4;
+        save.efer = start.efer | efer::SVME;
+        save.pat = start.pat;
         save.rip = start.rip;
         self.general[4] = start.rsp;
         self.general[6] = start.rsi;

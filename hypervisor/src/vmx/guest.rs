@@ -3,7 +3,7 @@
 // UNSAFETY: writes the guest's state into the VMCS.
 #![expect(unsafe_code)]
 
-use boot::handoff::GuestStart;
+use boot::handoff::{GuestStart, SegmentState};
 use vmx::spec::control::entry;
 use vmx::spec::field::{Field, Segment};
 
@@ -86,33 +86,31 @@ pub(super) fn start_at(vector: u8) {
     ]);
 }
 
-/// 64-bit mode as the loader says.
-pub(super) fn start_as(start: &GuestStart, cr4: u64) {
-    /// Selectors of the loader's descriptor table (`boot::linux`).
-    const BOOT_CS: u16 = 0x10;
-    const BOOT_DS: u16 = 0x18;
-    /// PG, WP, NE, ET, MP, PE.
-    const CR0: u64 = 0x8001_0033;
-    const CR4_PAE: u64 = 1 << 5;
-    const EFER_LMA_LME: u64 = 0x500;
-    let flat = |selector, rights| Content {
-        selector,
-        base: 0,
-        limit: u32::MAX,
-        rights,
+/// 64-bit mode as the loader says. `cr0` and `cr4` hold what VMX operation demands beyond that.
+pub(super) fn start_as(start: &GuestStart, cr0: u64, cr4: u64) {
+    let content = |state: &SegmentState| Content {
+        selector: state.selector,
+        base: state.base,
+        limit: state.limit,
+        rights: state.rights,
     };
-    for segment in Segment::ALL {
-        load(segment, flat(BOOT_DS, 0xc093));
+    for (segment, state) in Segment::ALL.into_iter().zip(&start.segments) {
+        load(segment, content(state));
     }
-    load(Segment::CS, flat(BOOT_CS, 0xa09b));
+    load(Segment::LDTR, content(&start.ldtr));
+    load(Segment::TR, content(&start.tr));
     write(&[
-        (Field::GDTR_BASE, start.gdt_base),
-        (Field::GDTR_LIMIT, start.gdt_limit.into()),
-        (Field::CR0, CR0),
-        (Field::CR0_SHADOW, CR0),
+        (Field::GDTR_BASE, start.gdt.base),
+        (Field::GDTR_LIMIT, start.gdt.limit.into()),
+        (Field::IDTR_BASE, start.idt.base),
+        (Field::IDTR_LIMIT, start.idt.limit.into()),
+        (Field::CR0, start.cr0 | cr0),
+        (Field::CR0_SHADOW, start.cr0),
         (Field::CR3, start.cr3),
-        (Field::CR4, cr4 | CR4_PAE),
-        (Field::EFER, EFER_LMA_LME),
+        (Field::CR4, start.cr4 | cr4),
+        (Field::CR4_SHADOW, start.cr4),
+        (Field::EFER, start.efer),
+        (Field::PAT, start.pat),
         (
             Field::ENTRY_CONTROLS,
             read(Field::ENTRY_CONTROLS) | LONG_MODE,

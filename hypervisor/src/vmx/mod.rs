@@ -230,7 +230,7 @@ impl Backend for Processor {
     }
 
     fn start_as(&mut self, start: &GuestStart) {
-        guest::start_as(start, self.fixed.cr4_set);
+        guest::start_as(start, self.fixed.cr0_set, self.fixed.cr4_set);
         self.rip = start.rip;
         self.general[4] = start.rsp;
         self.general[6] = start.rsi;

@@ -61,6 +61,11 @@ impl Events {
         Some(first)
     }
 
+    /// Requests for events that the device has.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked as u32
+    }
+
     /// Keeps an event until somebody asks; of one kind, one.
     fn keep(&mut self, event: u32) {
         if self.kept_count < LIMIT && !self.kept[..self.kept_count].contains(&event) {

@@ -74,6 +74,8 @@ pub(crate) struct Fake {
     pub(crate) is_masked: bool,
     /// Whether the guest has no interrupt of the device's.
     pub(crate) is_mute: bool,
+    /// How often the mediator may linger; at the last time the device works.
+    pub(crate) patience: u32,
     pub(crate) notices: Vec<Notice>,
     pub(crate) lie: Option<Lie>,
     /// Accesses of doorbells of the device.
@@ -108,6 +110,7 @@ impl Fake {
             raised: Vec::new(),
             is_masked: false,
             is_mute: false,
+            patience: 0,
             notices: Vec::new(),
             lie: None,
             rung: 0,

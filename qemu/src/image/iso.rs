@@ -221,7 +221,7 @@ fn entry(text: &mut String, title: &str, lines: &[String]) {
 }
 
 /// GRUB reads its configuration as a shell script: what it would take for itself is escaped.
-fn quoted(append: &str) -> String {
+pub(super) fn quoted(append: &str) -> String {
     let mut quoted = String::with_capacity(append.len());
     for character in append.chars() {
         if "\\\"'$;&|<>{}#".contains(character) {

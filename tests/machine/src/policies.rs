@@ -13,3 +13,15 @@ pool = "16MiB"
 "#;
 /// The rule that decides the drive.
 pub const DRIVE_RULE: &str = "drive";
+
+/// The SATA controller is trusted, for firmware boots from its drives; there is little memory for pools, so that
+/// all of Bouncer's memory is attacked in reasonable time.
+pub const BOOT_DRIVES: &str = r#"
+version = 1
+bounce-memory = "64KiB"
+
+[[device]]
+name = "boot drives"
+match = { path = "0000:00:1f.2" }
+trust = "trusted"
+"#;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use qemu::{Bench, Bochs, Clock, Emulator, Error, Kernel, Payload};
 
 use crate::loud::skip;
+use crate::policies;
 use crate::rom::{Flaw, Rom};
 
 /// What every guest kernel is told: a console, no waiting after a panic, that programs may map
@@ -29,6 +30,8 @@ enum Front {
     Nothing,
     /// GRUB, as with Bouncer, but without it.
     Loader,
+    /// UEFI firmware, then `bouncer.efi`, then GRUB from another disc, which firmware finds by itself.
+    Efi,
 }
 
 /// A machine to be, built up by a test; [`Scene::play`] lets it live.
@@ -52,6 +55,7 @@ pub struct Scene {
     cpu: String,
     clock: Clock,
     drives: Vec<PathBuf>,
+    is_system_on_nvme: bool,
     has_iommu: bool,
     has_tools: bool,
     arguments: Vec<String>,
@@ -86,6 +90,16 @@ impl Scene {
         Self::behind(Front::Loader, name)
     }
 
+    /// A stock kernel under Bouncer, which UEFI firmware starts before the boot loader of the system; the policy
+    /// is [`policies::BOOT_DRIVES`].
+    ///
+    /// # Panics
+    /// As [`Scene::bouncer`].
+    #[must_use]
+    pub fn efi(name: &str) -> Self {
+        Self::behind(Front::Efi, name).policy(policies::BOOT_DRIVES)
+    }
+
     fn behind(front: Front, name: &str) -> Self {
         let bench = demand(Bench::load());
         Self {
@@ -107,6 +121,7 @@ impl Scene {
             cpu: "max".into(),
             clock: Clock::Host,
             drives: Vec::new(),
+            is_system_on_nvme: false,
             has_iommu: true,
             has_tools: false,
             arguments: Vec::new(),
@@ -194,6 +209,13 @@ impl Scene {
         self
     }
 
+    /// Gives Bouncer no policy.
+    #[must_use]
+    pub fn without_policy(mut self) -> Self {
+        self.policy = None;
+        self
+    }
+
     /// Boots this instead of a kernel with the test guest.
     #[must_use]
     pub fn payload(mut self, payload: Payload) -> Self {
@@ -219,6 +241,13 @@ impl Scene {
         made.unwrap_or_else(|error| panic!("{}: {error}", image.display()));
         self.drives.push(image);
         self.modules(&["nvme"])
+    }
+
+    /// Has UEFI firmware find the system on the first NVMe drive instead of a SATA drive.
+    #[must_use]
+    pub fn system_on_nvme(mut self) -> Self {
+        self.is_system_on_nvme = true;
+        self
     }
 
     /// Adds arguments for QEMU.

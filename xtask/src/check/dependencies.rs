@@ -44,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "vtd",
         ],
     ),
+    ("efi", &["boot", "memory", "policy", "processor"]),
     ("guest", &[]),
     ("kit", &["memory"]),
     ("drive", &["bounce", "kit", "mediator", "memory"]),

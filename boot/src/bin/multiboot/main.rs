@@ -7,9 +7,9 @@
 // UNSAFETY: a loader's business is memory that no Rust object owns.
 #![expect(unsafe_code)]
 
+mod clock;
 mod console;
 mod entry;
-mod firmware;
 mod memory_access;
 mod refusal;
 
@@ -19,6 +19,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU16, Ordering};
 
 use boot::elf::Image;
+use boot::facts::{Facts, Paging};
 use boot::handoff::{Handoff, Loader, Span, TimeStamp};
 use boot::linux::{Inputs, LAUNCH_LEN, Plan, Screen};
 use boot::memory_map::{MemoryMap, Region, RegionKind, Wanted};
@@ -30,8 +31,9 @@ use heapless::Vec;
 use memory::{ByteRange, Hpa, PAGE_SIZE};
 use policy::Policy;
 
+use clock::Clock;
 use console::Console;
-use firmware::Clock;
+use memory_access::Mapped;
 use refusal::Refusal;
 
 /// The hypervisor's image, without symbols.
@@ -83,18 +85,19 @@ fn load(information: u32, entered: u64, console: &mut Console) -> Result<Ready, 
     let options = Options::parse(told.command_line)?;
     let root_pointer = told.root_pointer.ok_or(Refusal::NoRootPointer)?;
     let rsdp = u64::from(information) + u64::from(root_pointer.offset);
-    let found = firmware::read(rsdp)?;
+    let found = Facts::read(&Mapped, rsdp)?;
     let clock = Clock::start(found.pm_timer, entered);
 
     let modules = Modules::assign(&told.modules)?;
     let map = MemoryMap::normalise(told.memory())?;
     let image = Image::parse(HYPERVISOR)?;
     let policy = memory_access::policy(modules.policy)?;
+    let paging = Paging::ask(__cpuid);
     let needs = Needs {
         image_span: image.span(),
         cpus: found.processors,
-        physical_width: physical_width(),
-        has_1gib_pages: has_1gib_pages(),
+        physical_width: paging.physical_width,
+        has_1gib_pages: paging.has_1gib_pages,
         policy_len: policy.len() as u64,
         pool_bytes: pool_bytes(policy),
     };
@@ -131,28 +134,12 @@ fn load(information: u32, entered: u64, console: &mut Console) -> Result<Ready, 
     memory_access::copy(&pages, plan.launch());
     let entry = image.load(memory_access::own_memory(own)?, own.start().raw())?;
 
-    let at = |offset| own.start().raw() + offset;
     let mut handoff = Handoff::new(Loader::MULTIBOOT2);
     handoff.serial_port = options.serial_port;
     handoff.rehearsal = options.rehearsal;
-    handoff.own = own.into();
-    handoff.image = Span {
-        base: at(0),
-        len: reservation.image_len,
-    };
-    handoff.policy = Span {
-        base: at(reservation.policy),
-        len: policy.len() as u64,
-    };
-    handoff.free = Span {
-        base: at(reservation.free),
-        len: reservation.pools - reservation.free,
-    };
-    handoff.pools = Span {
-        base: at(reservation.pools),
-        len: reservation.total - reservation.pools,
-    };
+    handoff.describe_own(own, &reservation, policy.len() as u64);
     handoff.rsdp = plan.root_pointer().raw();
+    handoff.tables = plan.tables().map_or(Span::EMPTY, Span::from);
     handoff.trampoline = trampoline.start().raw();
     handoff.guest = plan.start();
     handoff.describe_memory(plan.map());
@@ -163,7 +150,7 @@ fn load(information: u32, entered: u64, console: &mut Console) -> Result<Ready, 
     memory_access::place_policy(policy, &handoff);
     Ok(Ready {
         entry,
-        handoff: memory_access::place_handoff(&handoff, at(reservation.handoff)),
+        handoff: memory_access::place_handoff(&handoff, own.start().raw() + reservation.handoff),
     })
 }
 
@@ -206,21 +193,6 @@ fn place_trampoline(map: &MemoryMap, taken: &Taken) -> Result<ByteRange<Hpa>, Re
     };
     map.lowest(wanted, taken.iter().copied())
         .ok_or(Refusal::NoTrampoline)
-}
-
-/// Bits of a physical address: CPUID 8000_0008h, EAX[7:0]; 36 where the leaf is missing (SDM
-/// vol. 3A, 4.1.4).
-fn physical_width() -> u8 {
-    if __cpuid(0x8000_0000).eax < 0x8000_0008 {
-        36
-    } else {
-        __cpuid(0x8000_0008).eax as u8
-    }
-}
-
-/// Pages of 1 GiB: CPUID 8000_0001h, EDX[26].
-fn has_1gib_pages() -> bool {
-    __cpuid(0x8000_0001).edx & 1 << 26 != 0
 }
 
 /// Stops for ever.

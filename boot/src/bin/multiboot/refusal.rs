@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use acpi::{AcpiError, Signature};
 use boot::elf::ElfError;
+use boot::facts::FactsError;
 use boot::handoff::HandoffError;
 use boot::linux::LinuxError;
 use boot::memory_map::MapError;
@@ -22,8 +22,6 @@ macro_rules! refusals {
             NoInformation,
             /// No root pointer of ACPI.
             NoRootPointer,
-            /// A table that every machine has is not there.
-            NoTable(Signature),
             /// Something lies where the loader cannot read.
             Unreachable { start: Hpa, last: Hpa },
             /// No room for Bouncer.
@@ -50,9 +48,6 @@ macro_rules! refusals {
                     Self::NoRootPointer => f.write_str(
                         "the boot loader found no ACPI root pointer; turn ACPI on in the firmware",
                     ),
-                    Self::NoTable(signature) => {
-                        write!(f, "the firmware has no ACPI table {signature}; turn ACPI on")
-                    }
                     Self::Unreachable { start, last } => write!(
                         f,
                         "the boot loader put something at {start}..={last}, where it cannot be read"
@@ -78,8 +73,8 @@ macro_rules! refusals {
 }
 
 refusals! {
-    Acpi(AcpiError),
     Elf(ElfError),
+    Facts(FactsError),
     Handoff(HandoffError),
     Linux(LinuxError),
     Map(MapError),

@@ -169,6 +169,18 @@ impl World for Fake {
     }
 
     #[inline(never)]
+    fn linger(&mut self) -> bool {
+        let Some(left) = self.patience.checked_sub(1) else {
+            return false;
+        };
+        self.patience = left;
+        if left == 0 {
+            self.run();
+        }
+        true
+    }
+
+    #[inline(never)]
     fn raise(&mut self, vector: u16) -> bool {
         if !self.is_masked {
             self.raised.push(vector);

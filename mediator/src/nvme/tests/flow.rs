@@ -176,6 +176,37 @@ fn a_guest_without_interrupts_finds_what_is_complete_when_it_touches_a_register(
     assert_eq!(core::iter::from_fn(|| driver.next(1)).count(), 20);
 }
 
+#[test]
+fn a_guest_without_interrupts_finds_in_its_memory_what_is_complete_soon_after_it_rang() {
+    let mut driver = Driver::ready(1 << 20);
+    driver.world.is_mute = true;
+    driver.world.patience = 3;
+    driver.fill(1, blocks(2, [0x4_0000, 0], 0, 8));
+    driver.ring(1);
+    assert_eq!(driver.next(1).map(|answer| answer.status), Some(0));
+    // What takes longer than an access may is found at the next one.
+    driver.fill(1, blocks(2, [0x4_0000, 0], 0, 8));
+    driver.ring(1);
+    assert_eq!(driver.next(1), None);
+    driver.world.run();
+    driver.read(0x1c);
+    assert!(driver.next(1).is_some());
+}
+
+#[test]
+fn nobody_waits_for_the_device_of_a_guest_with_interrupts_nor_for_an_event() {
+    let mut driver = Driver::ready(1 << 20);
+    driver.world.patience = 3;
+    driver.fill(1, blocks(2, [0x4_0000, 0], 0, 8));
+    driver.ring(1);
+    assert_eq!(driver.world.patience, 3);
+    driver.run();
+    driver.world.is_mute = true;
+    driver.fill(0, command(0x0c, 0, [0, 0], &[]));
+    driver.ring(0);
+    assert_eq!(driver.world.patience, 3);
+}
+
 /// What a request costs: its instructions are counted by
 /// `valgrind --tool=callgrind TEST-BINARY --ignored requests_of_depth_NN`, less those of `Fake`.
 fn requests_of_depth(depth: u32, opcode: u8) {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use qemu::{Boot, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session, Symbols};
+use qemu::{
+    Boot, Esp, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session, Symbols,
+};
 
 use super::{Front, Scene, demand};
 use crate::judge;
@@ -33,7 +35,7 @@ impl Scene {
         let payload = self.payload.clone().unwrap_or_else(usual);
         let iso = match self.front {
             Front::Bouncer => Iso::bouncer(self.bouncer_image(), payload),
-            Front::Loader | Front::Nothing => Iso::native(payload),
+            Front::Loader | Front::Nothing | Front::Efi => Iso::native(payload),
         };
         let iso = iso.append(self.line_for_payload()).words(&self.words);
         let iso = self
@@ -121,7 +123,10 @@ impl Scene {
             .arguments(self.arguments.iter().cloned());
         machine.cpu.clone_from(&self.cpu);
         machine.clock = self.clock;
-        machine.drives.clone_from(&self.drives);
+        if self.is_system_on_nvme {
+            machine.drives.push(self.system_disc());
+        }
+        machine.drives.extend(self.drives.iter().cloned());
         machine.iommu = machine.iommu.filter(|_| self.has_iommu);
         machine.bochs.clone_from(&self.bochs);
         machine
@@ -135,7 +140,34 @@ impl Scene {
                 append: self.line_for_payload(),
             },
             Front::Bouncer | Front::Loader => Boot::Iso(self.master()),
+            Front::Efi => self.discs(),
         }
+    }
+
+    fn system_disc(&self) -> PathBuf {
+        self.file("system.img")
+    }
+
+    /// UEFI firmware with Bouncer's disc, and the system's unless that is an NVMe drive.
+    fn discs(&self) -> Boot {
+        let firmware = demand(self.bench.firmware()).clone();
+        let bouncer = Esp::bouncer(
+            demand(self.bench.bouncer_efi()),
+            &format!("serial=0x3e8 {}", self.words),
+            self.policy.as_deref(),
+        );
+        let system = Esp::linux(
+            &firmware.grub,
+            &self.kernel.image,
+            &self.initial_file_system(),
+            &self.line_for_payload(),
+        );
+        let system = demand(system.write(&self.system_disc()));
+        let mut discs = vec![demand(bouncer.write(&self.file("bouncer.img")))];
+        if !self.is_system_on_nvme {
+            discs.push(system);
+        }
+        Boot::Efi { firmware, discs }
     }
 
     fn line_for_payload(&self) -> String {

@@ -1,48 +1,10 @@
-//! What the loader must know of the machine: how many processors, and what time it is.
+//! What time it is, before and after anybody knew where to read it.
 
 // UNSAFETY: reads a port and the time-stamp counter.
 #![expect(unsafe_code)]
 
 use core::arch::asm;
 use core::arch::x86_64::_rdtsc;
-
-use acpi::{Fadt, Madt, Rsdp, Signature, Tables};
-use memory::Gpa;
-
-use crate::memory_access::Mapped;
-use crate::refusal::Refusal;
-
-/// Room for the largest of the two tables.
-const TABLE_BYTES: usize = 16 * 1024;
-
-/// What the tables say.
-pub(crate) struct Found {
-    /// Processors that may be started.
-    pub(crate) processors: u32,
-    /// The port of the power-management timer.
-    pub(crate) pm_timer: Option<u16>,
-}
-
-/// Reads the ACPI tables that the root pointer at `rsdp` leads to.
-pub(crate) fn read(rsdp: u64) -> Result<Found, Refusal> {
-    let tables = Tables::open(&Mapped, &Rsdp::read(&Mapped, Gpa::new(rsdp))?)?;
-    let mut buffer = [0; TABLE_BYTES];
-    let madt = tables
-        .find(Signature::MADT)?
-        .ok_or(Refusal::NoTable(Signature::MADT))?;
-    let madt = madt.copy(&Mapped, &mut buffer)?;
-    let processors = Madt::parse(&madt)?.processors();
-    let processors = processors.filter(|processor| processor.is_enabled).count() as u32;
-    let fadt = tables
-        .find(Signature::FADT)?
-        .ok_or(Refusal::NoTable(Signature::FADT))?;
-    let fadt = Fadt::parse(&fadt.copy(&Mapped, &mut buffer)?)?;
-    let pm_timer = fadt.pm_timer.and_then(|timer| timer.register.port());
-    Ok(Found {
-        processors,
-        pm_timer,
-    })
-}
 
 /// A reading of both clocks.
 #[derive(Clone, Copy)]

@@ -1,0 +1,224 @@
+//! `bouncer.efi`: takes the machine over from UEFI firmware and gives it back as the first guest.
+//!
+//! Reads the policy that lies beside it, sets memory aside, and calls the hypervisor as if it were a
+//! function. When the call returns, this program and the firmware under it are a guest; ending with an error
+//! makes the firmware go on to its next boot option (UEFI 2.10, 3.1.1). Every decision is made in
+//! libraries; here they are obeyed. Read this file from top to bottom for the order of things.
+#![no_std]
+#![no_main]
+// UNSAFETY: the entry from the firmware, and the clocks.
+#![expect(unsafe_code)]
+
+mod console;
+mod cross;
+mod drivers;
+mod files;
+mod place;
+mod processors;
+mod refusal;
+mod services;
+
+use core::arch::x86_64::__cpuid;
+use core::fmt::Write;
+use core::panic::PanicInfo;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
+use core::time::Duration;
+
+use boot::elf::Image;
+use boot::facts::{Facts, Paging};
+use boot::handoff::{Handoff, Loader, TimeStamp};
+use boot::memory_map::{Region, RegionKind};
+use boot::options::{self, Options};
+use boot::reservation::{Needs, reserve};
+use policy::Policy;
+use processor::cpuid;
+use uefi_raw::table::system::SystemTable;
+use uefi_raw::{Guid, Handle, Status, guid};
+
+use console::Console;
+use files::Files;
+use place::Mapped;
+use refusal::Refusal;
+use services::Firmware;
+
+/// The hypervisor's image, without symbols.
+static HYPERVISOR: &[u8] = include_bytes!(env!(
+    "BOUNCER_HYPERVISOR",
+    "the path of the hypervisor's image; build with `cargo xtask image`"
+));
+
+/// Where last words go.
+static SERIAL_PORT: AtomicU16 = AtomicU16::new(options::COM1);
+static SYSTEM_TABLE: AtomicPtr<SystemTable> = AtomicPtr::new(ptr::null_mut());
+
+/// What makes firmware try its next boot option.
+const NEXT: Status = Status::ABORTED;
+
+/// How long a refusal can be read before the machine is switched off.
+const READING: Duration = Duration::from_secs(10);
+
+/// The variable that lets a machine go on without Bouncer where Bouncer refuses: one byte, 1.
+const UNPROTECTED: &str = "BouncerUnprotected\0";
+const VENDOR: Guid = guid!("b0ce8b0c-5a1e-4c8e-9d57-626f756e6365");
+
+/// Where firmware starts this program. UEFI 2.10, 4.1.
+#[unsafe(no_mangle)]
+extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {
+    let Some(table) = NonNull::new(table) else {
+        return Status::INVALID_PARAMETER;
+    };
+    SYSTEM_TABLE.store(table.as_ptr(), Ordering::Relaxed);
+    // SAFETY: these are the firmware's arguments.
+    let firmware = unsafe { Firmware::new(image, table) };
+    // Firmware that has tried all its options begins again with the first.
+    if is_guarded() {
+        return NEXT;
+    }
+    let mut console = Console::open(firmware, options::COM1);
+    match start(firmware, &mut console) {
+        Ok(()) => {
+            let _ = writeln!(console, "Bouncer guards this machine; firmware goes on");
+            NEXT
+        }
+        Err(refusal) => refuse(firmware, &mut console, &refusal),
+    }
+}
+
+fn start(firmware: Firmware, console: &mut Console) -> Result<(), Refusal> {
+    let files = Files::beside_this(firmware)?;
+    let words = files.read(files::OPTIONS)?.unwrap_or_default();
+    let port = options::speaking_port(words);
+    SERIAL_PORT.store(port, Ordering::Relaxed);
+    *console = Console::open(firmware, port);
+    let options = Options::parse(words)?;
+
+    let text = files.read(files::POLICY)?.ok_or(Refusal::NoPolicy)?;
+    let pool_bytes = match Policy::parse(text) {
+        Ok(policy) => policy.bytes_set_aside(),
+        Err(error) => {
+            let _ = writeln!(console, "{}", error.rendered("policy.toml", text));
+            let (line, column) = (error.at.line, error.at.column);
+            return Err(Refusal::Policy { line, column });
+        }
+    };
+    drop(files);
+
+    let rsdp = place::root_pointer(firmware).ok_or(Refusal::NoRootPointer)?;
+    let facts = Facts::read(&Mapped, rsdp)?;
+    let entered = time(facts.pm_timer);
+    let image = Image::parse(HYPERVISOR)?;
+    let paging = Paging::ask(__cpuid);
+    let reservation = reserve(Needs {
+        image_span: image.span(),
+        cpus: facts.processors,
+        physical_width: paging.physical_width,
+        has_1gib_pages: paging.has_1gib_pages,
+        policy_len: text.len() as u64,
+        pool_bytes,
+    })?;
+
+    let own = place::own(firmware, reservation.total)?;
+    let trampoline = place::trampoline(firmware)?;
+    let tables = place::tables(firmware)?;
+    let bridge = cross::Bridge::build(firmware)?;
+    let memory = place::bytes(own);
+    let entry = image.load(memory, own.start().raw())?;
+    place::copy(text, memory, reservation.policy);
+
+    let stopped = drivers::stop(firmware);
+    let map = place::memory_map(firmware)?;
+    let map = map.overlaid(Region {
+        range: own,
+        kind: RegionKind::BOUNCER,
+    })?;
+    let mut handoff = Handoff::new(Loader::EFI);
+    handoff.serial_port = options.serial_port;
+    handoff.rehearsal = options.rehearsal;
+    handoff.describe_own(own, &reservation, text.len() as u64);
+    handoff.rsdp = rsdp;
+    handoff.tables = tables.into();
+    handoff.trampoline = trampoline.start().raw();
+    handoff.guest = bridge.far_side();
+    handoff.describe_memory(&map);
+    handoff.describe_image(&image.segments());
+    handoff.entry = entered;
+    handoff.seal();
+    handoff.validate()?;
+    place::copy(
+        zerocopy::IntoBytes::as_bytes(&handoff),
+        memory,
+        reservation.handoff,
+    );
+    bridge.cross(entry, own.start().raw() + reservation.handoff);
+
+    // From here on this is a guest.
+    if !is_guarded() {
+        return Err(Refusal::NotGuarded);
+    }
+    processors::gather(firmware)?;
+    drivers::start(firmware, &stopped);
+    Ok(())
+}
+
+/// Whether Bouncer runs below, as CPUID tells.
+fn is_guarded() -> bool {
+    const HYPERVISOR_PRESENT: u32 = 1 << 31;
+    let leaf = __cpuid(0x4000_0000);
+    let said = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
+    __cpuid(1).ecx & HYPERVISOR_PRESENT != 0 && said.as_flattened() == cpuid::SIGNATURE
+}
+
+/// Both clocks, now.
+fn time(pm_timer: Option<u16>) -> TimeStamp {
+    /// What every timer has.
+    const BITS: u32 = 0x00ff_ffff;
+    // SAFETY: the FADT names the port as the timer, which reading does not change; nor does RDTSC.
+    let (tsc, ticks) = unsafe {
+        let ticks = pm_timer.map(|port| x86::io::inl(port) & BITS);
+        (core::arch::x86_64::_rdtsc(), ticks)
+    };
+    TimeStamp {
+        tsc,
+        pm_timer: ticks.unwrap_or(0),
+        has_pm_timer: u32::from(ticks.is_some()),
+    }
+}
+
+/// Says why Bouncer does not start, and lets nobody start unprotected unless somebody has allowed that.
+fn refuse(firmware: Firmware, console: &mut Console, refusal: &Refusal) -> Status {
+    let _ = writeln!(console, "Bouncer does not start: {refusal}");
+    firmware.wait(READING);
+    let mut name = [0; UNPROTECTED.len()];
+    for (place, letter) in name.iter_mut().zip(UNPROTECTED.bytes()) {
+        *place = letter.into();
+    }
+    let is_allowed = firmware.variable(&name, &VENDOR) == Some(1);
+    if is_allowed {
+        let _ = writeln!(
+            console,
+            "The variable BouncerUnprotected allows it: firmware goes on WITHOUT Bouncer"
+        );
+        return NEXT;
+    }
+    let _ = writeln!(
+        console,
+        "Nothing is started without Bouncer; to start it all the same, choose it in the firmware's boot \
+         menu, or set the variable BouncerUnprotected. The machine is switched off\n@ended refused"
+    );
+    firmware.power_off()
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    if let Some(table) = NonNull::new(SYSTEM_TABLE.load(Ordering::Relaxed)) {
+        // SAFETY: the entry point left it there; no service that needs the image is asked for.
+        let firmware = unsafe { Firmware::new(ptr::null_mut(), table) };
+        let mut console = Console::open(firmware, SERIAL_PORT.load(Ordering::Relaxed));
+        let _ = writeln!(console, "Bouncer's loader failed: {info}\n@ended panic");
+    }
+    loop {
+        // SAFETY: nothing is to run here any more.
+        unsafe { core::arch::asm!("hlt", options(nomem, nostack)) };
+    }
+}

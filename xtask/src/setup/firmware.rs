@@ -1,0 +1,65 @@
+//! UEFI firmware for machines, and the boot loader that Debian installs under it: unpacked under
+//! `target/firmware/`.
+
+use std::fs;
+use std::path::Path;
+
+use qemu::Firmware;
+
+use super::archive::Archive;
+use super::lock;
+use crate::progress::say;
+use crate::stop::Stop;
+use crate::workspace;
+
+/// The packages that are unpacked.
+const PACKAGES: [&str; 2] = ["ovmf", "grub-efi-amd64-signed"];
+
+/// Gets both, from the cache or from the archive.
+pub(crate) fn fetch() -> Result<Firmware, Stop> {
+    let _alone = lock::take()?;
+    let root = workspace::cache("firmware");
+    if !root.exists() {
+        say("fetching UEFI firmware (OVMF) and GRUB for it (kept in target/firmware)");
+        let aside = workspace::cache("firmware.unpacking");
+        let _ = fs::remove_dir_all(&aside);
+        let archive = Archive::open()?;
+        for package in PACKAGES {
+            archive.unpack(package, &aside)?;
+        }
+        fs::rename(&aside, &root)
+            .map_err(|error| Stop::unready(format!("cannot create {}: {error}", root.display())))?;
+    }
+    found(&root)
+}
+
+/// What the packages hold, by their own layout.
+fn found(root: &Path) -> Result<Firmware, Stop> {
+    let file = |path: &str| {
+        let path = root.join(path);
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(Stop::unready(format!(
+            "Debian's packages hold no {}; remove {} to fetch them again",
+            path.display(),
+            root.display()
+        )))
+    };
+    Ok(Firmware {
+        code: file("usr/share/OVMF/OVMF_CODE_4M.fd")?,
+        variables: file("usr/share/OVMF/OVMF_VARS_4M.fd")?,
+        grub: file("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_without_firmware_is_named() {
+        let stop = found(Path::new("/no/such/cache")).unwrap_err();
+        assert_eq!(stop.status(), 2);
+    }
+}
