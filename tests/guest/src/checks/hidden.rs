@@ -1,11 +1,13 @@
 //! Bouncer's own memory is not there: every byte reads as ones, and no write changes one.
 //!
 //! Bouncer says where its memory is, so that the guest attacks exactly that: through /dev/mem,
-//! page by page, from every processor at once, with every kind of instruction.
+//! page by page, from every processor at once, with every kind of instruction. Pages of it in which the
+//! guest's DMAR table has the registers of a remapping unit answer as those, and are left out.
 #![expect(unsafe_code)]
 // UNSAFETY: maps physical memory and touches it by pointer, with instructions of its own choice.
 
 mod forms;
+mod units;
 
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroUsize;
@@ -53,6 +55,7 @@ pub(super) fn run(figures: &mut Figures) -> Verdict {
                     cpus::pin(online[turn])?;
                     (turn..hidden.pages())
                         .step_by(online.len())
+                        .filter(|page| !hidden.is_units(*page))
                         .try_for_each(|page| hidden.page_is_hidden(page))
                 })
             })
@@ -108,6 +111,8 @@ struct Hidden {
     physical: Physical,
     // One address for each page: the kernel may have refused to map them in one piece.
     pages: Vec<NonNull<u8>>,
+    // Addresses of pages that hold registers of a unit that the guest sees.
+    units: Vec<u64>,
 }
 
 // SAFETY: (1) the pages are memory that all threads may race on: nothing is ever referenced, every
@@ -134,7 +139,18 @@ impl Hidden {
                 (0..count).map(page).collect::<Result<Vec<_>, _>>()?
             }
         };
-        Ok(Self { physical, pages })
+        let units = units::registers()?;
+        Ok(Self {
+            physical,
+            pages,
+            units,
+        })
+    }
+
+    /// Whether the page is not hidden, because a unit's registers are there.
+    fn is_units(&self, page: usize) -> bool {
+        let at = self.physical.base + (page * PAGE) as u64;
+        self.units.contains(&at)
     }
 
     fn pages(&self) -> usize {
@@ -165,6 +181,7 @@ impl Hidden {
         for page in (0..self.pages() - 1)
             .filter(contiguous)
             .step_by(THOROUGH_EVERY)
+            .filter(|page| !self.is_units(*page) && !self.is_units(page + 1))
         {
             for form in LOADS.iter().chain(STORES).chain(LOADS) {
                 self.touch(form, page, PAGE - 1)?;
@@ -195,6 +212,9 @@ impl Hidden {
     fn touch_somewhere(&self, noise: &mut Noise) -> Verdict {
         let word = noise.next();
         let page = (word >> 32) as usize % self.pages();
+        if self.is_units(page) {
+            return Ok(());
+        }
         let offset = (word >> 16) as usize % (PAGE - REACH);
         let form = &ALL[word as u16 as usize % ALL.len()];
         self.touch(form, page, offset)
@@ -267,9 +287,13 @@ fn rehearsal(cmdline: &Cmdline) -> Result<Physical, Shortfall> {
 fn the_kernel_copies_ones(physical: Physical) -> Result<u64, Shortfall> {
     let memory = open_memory(0)?;
     let last = physical.length / PAGE as u64 - 1;
+    let units = units::registers()?;
     let mut copied = 0;
     for turn in 0..COPIES {
         let at = physical.base + last * turn / (COPIES - 1) * PAGE as u64;
+        if units.contains(&at) {
+            continue;
+        }
         // EFAULT: the kernel itself cannot map a page that is neither RAM nor known cacheable.
         // Programs can, and do so next.
         match memory.write_all_at(&[0x5a; PAGE], at) {
