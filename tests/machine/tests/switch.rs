@@ -23,6 +23,31 @@ fn a_machine_without_remapping_hardware_is_refused_while_anything_is_untrusted()
 }
 
 #[test]
+fn a_machine_that_remaps_no_interrupts_is_refused_while_anything_is_untrusted() {
+    let name = "a_machine_that_remaps_no_interrupts_is_refused_while_anything_is_untrusted";
+    let scene = Scene::bouncer(name).without_iommu();
+    let scene = scene.arguments(&["-device", "intel-iommu,intremap=off"]);
+    let (line, _) = scene.play_until_bouncer_says("Bouncer does not start: ", AFTER);
+    assert!(line.text.contains("cannot remap interrupts"), "{line:?}");
+}
+
+/// A DMAR table whose first structure has no length.
+#[test]
+fn a_broken_table_is_refused_by_name_offset_and_reason() {
+    let name = "a_broken_table_is_refused_by_name_offset_and_reason";
+    let scene = Scene::bouncer(name).without_iommu();
+    let table = scene.file("dmar");
+    // Width 39 and interrupt remapping, ten bytes of nothing, then a unit of zero bytes.
+    let content = [&[38, 1][..], &[0; 10], &[0; 16]].concat();
+    std::fs::write(&table, content).expect("the file can be written");
+    let table = format!("sig=DMAR,rev=1,data={}", table.display());
+    let scene = scene.arguments(&["-acpitable", &table]);
+    let (line, _) = scene.play_until_bouncer_says("Bouncer does not start: ", AFTER);
+    let words = "ACPI DMAR table, byte 48: a length is too short";
+    assert!(line.text.contains(words), "{line:?}");
+}
+
+#[test]
 fn it_starts_if_the_policy_allows_it_and_says_what_is_not_enforced() {
     let name = "it_starts_if_the_policy_allows_it_and_says_what_is_not_enforced";
     let scene = Scene::bouncer(name).without_iommu().checks(&["hash"]);

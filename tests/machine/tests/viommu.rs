@@ -118,6 +118,16 @@ fn a_drive_works_behind_a_lazy_kernels_tables() {
 }
 
 #[test]
+fn a_drive_works_where_the_kernel_remaps_no_interrupts() {
+    let name = "a_drive_works_where_the_kernel_remaps_no_interrupts";
+    let outcome = load(name, "intel_iommu=on iommu.strict=0 intremap=off");
+    assert_eq!(groups(&outcome), (1.0, 0.0), "{outcome}");
+    assert!(!says(&outcome, "Enabled IRQ remapping"), "{outcome}");
+    assert!(counted(&outcome, "forgotten") > 100.0, "{outcome}");
+    assert!(counted(&outcome, "refused") == 0.0, "{outcome}");
+}
+
+#[test]
 fn a_drive_works_where_the_kernel_passes_addresses_through() {
     let name = "a_drive_works_where_the_kernel_passes_addresses_through";
     let outcome = load(name, "intel_iommu=on iommu=pt");

@@ -27,7 +27,8 @@ const TO_MEMORY: u64 = 2;
 /// Where its buffer of 4096 bytes is, in its own address space.
 const BUFFER: u64 = 0x4_0000;
 
-/// The engine takes a tenth of a second of virtual time.
+/// What the engine takes at least: QEMU's moves bytes a tenth of a second after it was told.
+pub(super) const ENGINE: Duration = Duration::from_millis(90);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The registers of one.
@@ -83,7 +84,17 @@ impl Edu {
         self.registers.store(self.base + ACKNOWLEDGE, 4, 1);
     }
 
+    /// Begins to copy `count` bytes of its buffer to memory. [`Edu::finish`] waits for it.
+    pub(super) fn begin_to_give(&self, to: u64, count: u64) {
+        self.begin(BUFFER, to, count, GO | TO_MEMORY);
+    }
+
     fn copy(&self, from: u64, to: u64, count: u64, command: u64) -> Result<(), Shortfall> {
+        self.begin(from, to, count, command);
+        self.finish()
+    }
+
+    fn begin(&self, from: u64, to: u64, count: u64, command: u64) {
         for (register, value) in [
             (SOURCE, from),
             (DESTINATION, to),
@@ -92,6 +103,10 @@ impl Edu {
         ] {
             self.registers.store(self.base + register, 8, value);
         }
+    }
+
+    /// Waits until its engine is done.
+    pub(super) fn finish(&self) -> Result<(), Shortfall> {
         let began = Instant::now();
         while self.registers.load(self.base + COMMAND, 8) & GO != 0 {
             ensure!(

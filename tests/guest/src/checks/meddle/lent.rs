@@ -3,7 +3,9 @@
 //!
 //! The addresses of what is refused are figures, for the test on the other side to find what the kernel says of them.
 
-use super::edu::Edu;
+use std::time::Instant;
+
+use super::edu::{ENGINE, Edu};
 use super::page::{PAGE, Page};
 use super::parties::{self, register};
 use super::roads::Roads;
@@ -14,6 +16,9 @@ const SECRET: u64 = 0x5ec3e7;
 const OTHER: u64 = 0x07e4;
 /// Bytes of one copy; QEMU 7.2 takes no whole page.
 const BYTES: u64 = 2048;
+
+/// How often the engine may be done first.
+const TRIES: u32 = 10;
 
 /// Where the device finds what is mapped for it, and where nothing ever is.
 const READABLE: u64 = 0x1000_0000;
@@ -43,8 +48,8 @@ pub(in super::super) fn run(figures: &mut Figures) -> Verdict {
     figures.tell("lent.never", format!("{NOWHERE:#x}"));
     edu.take(NOWHERE, BYTES)?;
 
-    held.unmap(WRITABLE, PAGE as u64)?;
     figures.tell("lent.unmapped", format!("{WRITABLE:#x}"));
+    unmapped_in_flight(&held, &edu, &other)?;
     edu.give(WRITABLE, BYTES)?;
     ensure!(other.holds(OTHER), "{foe} has written what was unmapped");
 
@@ -63,6 +68,30 @@ pub(in super::super) fn run(figures: &mut Figures) -> Verdict {
     figures.tell("lent.messages", signals.wait()?);
     roads.put_word(foe, register::COMMAND, command);
     Ok(())
+}
+
+/// Demands that nothing arrives of what the device was told to write while the page was still mapped.
+fn unmapped_in_flight(held: &Held, edu: &Edu, other: &Page) -> Verdict {
+    for _ in 0..TRIES {
+        let began = Instant::now();
+        edu.begin_to_give(WRITABLE, BYTES);
+        held.unmap(WRITABLE, PAGE as u64)?;
+        let was_in_flight = began.elapsed() < ENGINE;
+        edu.finish()?;
+        if was_in_flight {
+            ensure!(
+                other.holds(OTHER),
+                "the device has written what was unmapped while it was at work"
+            );
+            return Ok(());
+        }
+        // The host was busy elsewhere.
+        other.fill(OTHER);
+        held.map(other.address(), WRITABLE, PAGE as u64, May::ReadAndWrite)?;
+    }
+    Err(failed(
+        "the engine was always done before the unmapping was",
+    ))
 }
 
 /// Demands that the device copies what it may read over the page that it finds at `to`, and nothing beside it.
