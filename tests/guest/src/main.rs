@@ -8,6 +8,7 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("the test guest is an x86-64 Linux program");
 
+mod block;
 mod bouncer;
 mod checks;
 mod cmdline;

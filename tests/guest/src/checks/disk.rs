@@ -3,20 +3,19 @@
 //! Owns the load: extents of many sizes at odd places, past the page cache and through it; then
 //! single reads of a page, counted. Knows no file system.
 
+use crate::block::{self, Use, Way};
 use crate::noise::Noise;
 use crate::soak::Soak;
 use crate::toll::Toll;
 use crate::verdict::{Figures, Verdict, ensure, failed};
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const DRIVE: &str = "/dev/nvme0n1";
-/// How long the driver may take to find the drive.
-const PATIENCE: Duration = Duration::from_secs(20);
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 const LARGEST: usize = 1 << 20;
@@ -48,8 +47,8 @@ pub(super) fn run(figures: &mut Figures) -> Verdict {
         let at = index * slot + number(room + 1) * SECTOR as u64;
         let content = Noise::new(SEED ^ index << 32).bytes(length);
         written.push((at, length, Sha256::digest(&content)));
-        let is_direct = index % 2 == 0;
-        let drive = open(is_direct)?;
+        let way = [Way::Direct, Way::Buffered][index as usize % 2];
+        let drive = open(way)?;
         let mut buffer = Aligned::new(LARGEST);
         let bytes = buffer.bytes(length, SECTOR * (index as usize % 7));
         bytes.copy_from_slice(&content);
@@ -61,8 +60,8 @@ pub(super) fn run(figures: &mut Figures) -> Verdict {
     std::fs::write("/proc/sys/vm/drop_caches", "3")
         .map_err(|error| failed(format!("dropping caches: {error}")))?;
     let mut total = 0;
-    for is_direct in [true, false] {
-        let drive = open(is_direct)?;
+    for way in [Way::Direct, Way::Buffered] {
+        let drive = open(way)?;
         for (index, (at, length, expected)) in written.iter().enumerate() {
             let mut buffer = Aligned::new(LARGEST);
             let bytes = buffer.bytes(*length, SECTOR * (index % 5));
@@ -82,7 +81,7 @@ pub(super) fn run(figures: &mut Figures) -> Verdict {
 
 /// Reads single pages, one at a time, and tells the cost of each.
 pub(super) fn reads(figures: &mut Figures) -> Verdict {
-    let drive = open(true)?;
+    let drive = open(Way::Direct)?;
     let mut buffer = Aligned::new(PAGE);
     read_pages(&drive, &mut buffer, 0, WARMING)?;
     let (toll, worked, began) = (Toll::begin(), worked()?, Instant::now());
@@ -99,7 +98,7 @@ pub(super) fn reads(figures: &mut Figures) -> Verdict {
 /// median of many batches, all that a read takes from others ([`Soak`]); and the median of what
 /// the process alone spends.
 pub(super) fn work(figures: &mut Figures) -> Verdict {
-    let drive = open(true)?;
+    let drive = open(Way::Direct)?;
     let mut buffer = Aligned::new(PAGE);
     read_pages(&drive, &mut buffer, 0, WARMING)?;
     let soak = Soak::begin()?;
@@ -123,7 +122,7 @@ pub(super) fn work(figures: &mut Figures) -> Verdict {
 
 /// Reads single pages for a while and tells how many each window saw.
 pub(super) fn rate(figures: &mut Figures) -> Verdict {
-    let drive = open(true)?;
+    let drive = open(Way::Direct)?;
     let mut buffer = Aligned::new(PAGE);
     let mut next = 0;
     for window in 0..WINDOWS {
@@ -152,22 +151,8 @@ fn read_pages(drive: &File, buffer: &mut Aligned, first: u64, count: u64) -> Ver
     Ok(())
 }
 
-fn open(is_direct: bool) -> Result<File, crate::verdict::Shortfall> {
-    let began = Instant::now();
-    while !Path::new(DRIVE).exists() {
-        ensure!(
-            began.elapsed() < PATIENCE,
-            "no drive {DRIVE} within {PATIENCE:?}"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let flags = if is_direct { libc::O_DIRECT } else { 0 };
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(flags)
-        .open(DRIVE)
-        .map_err(|error| failed(format!("opening {DRIVE}: {error}")))
+fn open(way: Way) -> Result<File, crate::verdict::Shortfall> {
+    block::open(Path::new(DRIVE), Use::ReadAndWrite, way)
 }
 
 /// Processor time of this thread: what it waits for is not in it.

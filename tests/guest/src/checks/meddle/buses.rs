@@ -4,10 +4,9 @@
 //! nobody uses, and to a trusted device's, must not come to memory by either; and when everything
 //! is put back, the trusted device works on.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::edu;
 use super::function::Function;
@@ -16,11 +15,11 @@ use super::parties::{self, register};
 use super::roads::{Road, Roads};
 use super::truth::Truth;
 use super::vitals::Vitals;
+use crate::block::{self, Use, Way};
 use crate::verdict::{Attempt, Figures, Verdict, ensure, failed};
 
 /// The trusted drive.
 const DRIVE: &str = "/dev/nvme0n1";
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A number that no firmware gives out on a small machine.
 const UNUSED: u8 = 0x40;
@@ -130,17 +129,8 @@ fn impostor(roads: &Roads, function: Function) -> Verdict {
 
 /// Demands that the drive still reads; it may just have got its driver back, and take a moment.
 pub(super) fn read_drive() -> Verdict {
-    let began = Instant::now();
-    while !Path::new(DRIVE).exists() {
-        ensure!(began.elapsed() < PATIENCE, "{DRIVE} does not come");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    // O_DIRECT: from the drive, not from the kernel's memory of it; the buffer must be aligned.
-    let drive = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(DRIVE)
-        .attempt(&format!("opening {DRIVE}"))?;
+    // Directly: from the drive, not from the kernel's memory of it; the buffer must be aligned.
+    let drive = block::open(Path::new(DRIVE), Use::Read, Way::Direct)?;
     let mut buffer = vec![0u8; 2 * 4096];
     let start = buffer.as_ptr().align_offset(4096);
     drive

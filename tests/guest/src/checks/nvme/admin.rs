@@ -3,8 +3,9 @@
 //! Numbers are those of the NVM Express base specification 2.0, figures 138 (opcodes), 202 (logs), 317 (features).
 
 use super::buffers::{PAGE, Pages};
-use super::drive::{Drive, Way, drop_caches};
+use super::drive::{Drive, drop_caches};
 use super::passthrough::{Answer, Question, Queue, ask};
+use crate::block::Way;
 use crate::noise::Noise;
 use crate::verdict::{Attempt, Figures, Shortfall, Verdict, ensure};
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! One NVMe drive, found by its serial number: its names, its files, its attributes.
 
+use crate::block::{self, Use, Way};
 use crate::cmdline;
 use crate::verdict::{Attempt, Shortfall, ensure};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,6 @@ const CONTROLLERS: &str = "/sys/class/nvme";
 const FIRST: &str = "bouncer0";
 /// How long the driver may take to find the drive.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Whether the page cache stands between a program and the drive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// No: the drive reads and writes the program's memory.
-    Direct,
-    /// Yes.
-    Buffered,
-}
 
 /// A drive that is there and alive.
 #[derive(Debug, Clone)]
@@ -88,16 +79,7 @@ impl Drive {
 
     /// The drive's file, to be read and written.
     pub(super) fn open(&self, way: Way) -> Result<File, Shortfall> {
-        let flags = match way {
-            Way::Direct => libc::O_DIRECT,
-            Way::Buffered => 0,
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(flags)
-            .open(self.path());
-        file.attempt(&format!("opening {}", self.path().display()))
+        block::open(&self.path(), Use::ReadAndWrite, way)
     }
 
     /// The controller's own file, for commands of administration.

@@ -1,7 +1,8 @@
 //! A verified load that goes on until it is told to stop, while a check does something to the drive.
 
 use super::buffers::{PAGE, Pages};
-use super::drive::{Drive, Way};
+use super::drive::Drive;
+use crate::block::Way;
 use crate::noise::Noise;
 use crate::verdict::Shortfall;
 use std::os::unix::fs::FileExt;

@@ -1,7 +1,8 @@
 //! The driver leaves and comes back, the controller is reset, the machine sleeps, all under load.
 
-use super::drive::{Drive, Way};
+use super::drive::Drive;
 use super::load::{Broken, END, Load};
+use crate::block::Way;
 use crate::cmdline;
 use crate::noise::Noise;
 use crate::verdict::{Attempt, Figures, Shortfall, Verdict, ensure, failed, skipped};

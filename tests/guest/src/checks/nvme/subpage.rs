@@ -4,7 +4,8 @@
 //! what the drive reaches for it.
 
 use super::buffers::{PAGE, Pages};
-use super::drive::{Drive, Way};
+use super::drive::Drive;
+use crate::block::Way;
 use crate::checks::hash;
 use crate::cmdline;
 use crate::noise::Noise;

@@ -1,7 +1,8 @@
 //! Two drives at work at once, each with its own bytes.
 
-use super::drive::{Drive, Way, drop_caches};
+use super::drive::{Drive, drop_caches};
 use super::load::{Broken, END, Load};
+use crate::block::Way;
 use crate::noise::Noise;
 use crate::verdict::{Attempt, Figures, Verdict, ensure, failed};
 use sha2::{Digest, Sha256};

@@ -1,7 +1,7 @@
 //! Drivers at work while their devices' interrupts, bindings and very presence change.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use super::super::function::Function;
 use super::super::mastering::Pages;
 use super::super::parties::{self, register};
 use super::super::roads::Roads;
+use crate::block::{self, Use, Way};
 use crate::cpus;
 use crate::verdict::{Attempt, Figures, Shortfall, Verdict, ensure, failed, skipped};
 
@@ -141,13 +142,7 @@ struct Disc(File);
 
 impl Disc {
     fn open() -> Result<Self, Shortfall> {
-        wait_for("/dev/sr0")?;
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECT)
-            .open("/dev/sr0")
-            .attempt("opening /dev/sr0")
-            .map(Self)
+        block::open(Path::new("/dev/sr0"), Use::Read, Way::Direct).map(Self)
     }
 
     fn read(&self, block: u64) -> Verdict {
