@@ -63,6 +63,8 @@ pub struct Bench {
     pub guest_init: PathBuf,
     /// A tree with Debian's programs for the guest and all that they need, if it has been fetched.
     pub tools: Option<PathBuf>,
+    /// A drive with an installed Debian system, if it could be made.
+    pub installed: Option<PathBuf>,
     /// Bouncer, if it has been built.
     pub bouncer: Option<Bouncer>,
 }
@@ -152,6 +154,16 @@ impl Bench {
         self.firmware
             .as_ref()
             .ok_or_else(|| missing("UEFI firmware"))
+    }
+
+    /// The drive with an installed system.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has not been made.
+    pub fn installed(&self) -> Result<&Path, Error> {
+        self.installed
+            .as_deref()
+            .ok_or_else(|| missing("a drive with an installed system"))
     }
 
     /// The tree of Debian's programs for the guest.

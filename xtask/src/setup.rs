@@ -7,6 +7,7 @@ mod archive;
 mod distribution;
 mod emulators;
 mod firmware;
+mod installed;
 mod kernels;
 mod lock;
 mod packages;
@@ -20,6 +21,7 @@ use crate::stop::Stop;
 
 pub(crate) use emulators::{all as all_emulators, bochs, choose as choose_emulator};
 pub(crate) use firmware::fetch as fetch_firmware;
+pub(crate) use installed::system as installed_system;
 pub(crate) use kernels::{Choice as KernelChoice, fetch as fetch_kernel, stock as stock_kernel};
 pub(crate) use targets::Target;
 pub(crate) use tools::fetch as fetch_tools;
@@ -43,16 +45,19 @@ pub(crate) enum Need {
     Disc,
     /// What unpacks Debian packages and their compressed modules.
     Unpacking,
+    /// What installs a system into a directory and makes a file system of it.
+    Installing,
     /// A target of the Rust toolchain.
     Rust(Target),
 }
 
 /// Everything any command needs.
-pub(crate) const ALL: [Need; 7] = [
+pub(crate) const ALL: [Need; 8] = [
     Need::Qemu,
     Need::Bochs,
     Need::Disc,
     Need::Unpacking,
+    Need::Installing,
     Need::Rust(Target::BareMetal),
     Need::Rust(Target::Guest),
     Need::Rust(Target::Uefi),
@@ -102,10 +107,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
             kernel.image.display()
         ));
     }
-    say(&format!(
-        "UEFI firmware at {}",
-        fetch_firmware()?.code.display()
-    ));
+    let firmware = fetch_firmware()?;
+    say(&format!("UEFI firmware at {}", firmware.code.display()));
+    if let Some(drive) = installed_system(&firmware) {
+        say(&format!("an installed system at {}", drive.display()));
+    }
     say(&format!(
         "the guest's tools at {}",
         fetch_tools()?.display()

@@ -61,11 +61,13 @@ fn prepare(options: &Options) -> Result<(), Stop> {
     }
     let directory = workspace::cache("bench");
     workspace::make(&directory)?;
+    let firmware = setup::fetch_firmware()?;
     let bench = Bench {
         directory,
         emulators: setup::all_emulators()?,
         bochs: setup::bochs().ok(),
-        firmware: Some(setup::fetch_firmware()?),
+        installed: setup::installed_system(&firmware),
+        firmware: Some(firmware),
         kernels,
         guest_init: build::guest()?,
         tools: Some(setup::fetch_tools()?),

@@ -1,8 +1,10 @@
-//! A disc that UEFI firmware boots: a partition table, and one EFI system partition with files.
+//! A disc that UEFI firmware boots: a partition table, an EFI system partition with files, and room behind it.
 
-use std::fs;
-use std::io::{Cursor, Write};
+use std::fs::{self, File};
+use std::io::{Cursor, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use gpt::{DiskDevice, partition_types};
 
 use crate::Error;
 
@@ -54,6 +56,19 @@ impl Esp {
             .file("initrd", initrd)
     }
 
+    /// A disc with the boot loader of an installed Debian system, its GRUB at `grub`, which goes on with what
+    /// `/boot/grub/grub.cfg` says on the file system that has the UUID `root`.
+    #[must_use]
+    pub fn debian(grub: &Path, root: &str) -> Self {
+        let configuration = format!(
+            "search.fs_uuid {root} root\nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n"
+        );
+        Self::default()
+            .file(FALLBACK, grub)
+            .file("EFI/debian/grubx64.efi", grub)
+            .text("EFI/debian/grub.cfg", configuration.as_bytes())
+    }
+
     fn file(mut self, path: &str, from: &Path) -> Self {
         self.files
             .push((path.into(), Content::File(from.to_path_buf())));
@@ -71,6 +86,16 @@ impl Esp {
     /// # Errors
     /// If a file cannot be read, or the disc cannot be written.
     pub fn write(&self, path: &Path) -> Result<PathBuf, Error> {
+        self.write_with_room(path, 0)?;
+        Ok(path.to_path_buf())
+    }
+
+    /// As [`Esp::write`], with an empty Linux partition of so many bytes behind the first. Returns the byte at which
+    /// it begins.
+    ///
+    /// # Errors
+    /// As [`Esp::write`].
+    pub fn write_with_room(&self, path: &Path, room: u64) -> Result<u64, Error> {
         let mut files = Vec::new();
         for (name, content) in &self.files {
             let bytes = match content {
@@ -81,46 +106,92 @@ impl Esp {
             };
             files.push((name.as_str(), bytes));
         }
-        let disc = disc(&files).map_err(|why| Error::malformed(path.display().to_string(), why))?;
         // Made aside and moved into place: a machine that runs from the old disc keeps it.
         let aside = path.with_extension(format!("{}.img", std::process::id()));
-        fs::write(&aside, disc).map_err(|error| Error::file(&aside, "write", error))?;
+        let layout = Layout::of(&files, room);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&aside);
+        // What nobody writes stays a hole.
+        let mut disc = file
+            .and_then(|disc| disc.set_len(layout.bytes()).map(|()| disc))
+            .map_err(|error| Error::file(&aside, "write", error))?;
+        lay_out(&mut disc, &layout, &files)
+            .map_err(|why| Error::malformed(path.display().to_string(), why))?;
         fs::rename(&aside, path).map_err(|error| Error::file(path, "replace", error))?;
-        Ok(path.to_path_buf())
+        Ok(layout.room_start())
     }
 }
 
-/// The bytes of a disc with these files on its system partition.
-fn disc(files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, String> {
-    let content: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-    // A cluster is lost for each file and directory, and the tables take less than a hundredth.
-    let partition = (content + content / 16).next_multiple_of(MARGIN) + MARGIN;
-    let partition = partition.max(SMALLEST);
-    let mut disc = Cursor::new(vec![0; (partition + 2 * MARGIN) as usize]);
-    describe(&mut disc, partition).map_err(|error| format!("partition table: {error}"))?;
-    let mut bytes = disc.into_inner();
-    let range = MARGIN as usize..(MARGIN + partition) as usize;
-    fill(&mut bytes[range], files).map_err(|error| format!("file system: {error}"))?;
-    Ok(bytes)
+/// Where on a disc its partitions are, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Bytes of the system partition, which begins at [`MARGIN`].
+    system: u64,
+    /// Bytes of the partition behind it; none if 0.
+    room: u64,
+}
+
+impl Layout {
+    fn of(files: &[(&str, Vec<u8>)], room: u64) -> Self {
+        let content: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        // A cluster is lost for each file and directory, and the tables take less than a hundredth.
+        let system = (content + content / 16).next_multiple_of(MARGIN) + MARGIN;
+        Self {
+            system: system.max(SMALLEST),
+            room: room.next_multiple_of(MARGIN),
+        }
+    }
+
+    fn room_start(&self) -> u64 {
+        MARGIN + self.system
+    }
+
+    fn bytes(&self) -> u64 {
+        self.room_start() + self.room + MARGIN
+    }
+}
+
+/// Writes the partition table and the system partition with these files to a disc of the layout's size.
+fn lay_out(
+    disc: &mut impl DiskDevice,
+    layout: &Layout,
+    files: &[(&str, Vec<u8>)],
+) -> Result<(), String> {
+    describe(disc, layout).map_err(|error| format!("partition table: {error}"))?;
+    let mut system = vec![0; layout.system as usize];
+    fill(&mut system, files)
+        .and_then(|()| disc.seek(SeekFrom::Start(MARGIN)))
+        .and_then(|_| disc.write_all(&system))
+        .map_err(|error| format!("file system: {error}"))
 }
 
 /// Writes the partition table.
-fn describe(disc: &mut Cursor<Vec<u8>>, partition: u64) -> Result<(), Box<dyn std::error::Error>> {
-    let sectors = disc.get_ref().len() as u64 / SECTOR;
-    let last = u32::try_from(sectors - 1).unwrap_or(u32::MAX);
+fn describe(disc: &mut impl DiskDevice, layout: &Layout) -> Result<(), Box<dyn std::error::Error>> {
+    let last = u32::try_from(layout.bytes() / SECTOR - 1).unwrap_or(u32::MAX);
     gpt::mbr::ProtectiveMBR::with_lb_size(last).overwrite_lba0(disc)?;
     let mut table = gpt::GptConfig::new()
         .writable(true)
         .logical_block_size(gpt::disk::LogicalBlockSize::Lb512)
         .create_from_device(disc, None)?;
-    table.add_partition_at(
-        "EFI system",
-        1,
-        MARGIN / SECTOR,
-        partition / SECTOR,
-        gpt::partition_types::EFI,
-        0,
-    )?;
+    let partitions = [
+        ("EFI system", MARGIN, layout.system, partition_types::EFI),
+        (
+            "system",
+            layout.room_start(),
+            layout.room,
+            partition_types::LINUX_FS,
+        ),
+    ];
+    for (number, (name, start, bytes, kind)) in (1..).zip(partitions) {
+        if bytes > 0 {
+            let (first, sectors) = (start / SECTOR, bytes / SECTOR);
+            table.add_partition_at(name, number, first, sectors, kind, 0)?;
+        }
+    }
     table.write()?;
     Ok(())
 }
@@ -147,6 +218,13 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    fn disc(files: &[(&str, Vec<u8>)], room: u64) -> (Layout, Vec<u8>) {
+        let layout = Layout::of(files, room);
+        let mut disc = Cursor::new(vec![0; layout.bytes() as usize]);
+        lay_out(&mut disc, &layout, files).expect("a disc is made");
+        (layout, disc.into_inner())
+    }
 
     /// The files of a disc, found as firmware finds them: table, partition, file system.
     fn read_back(disc: Vec<u8>, path: &str) -> Vec<u8> {
@@ -178,13 +256,30 @@ mod tests {
             ("EFI/BOOT/policy.toml", b"version = 1\n".to_vec()),
             ("initrd", long.clone()),
         ];
-        let disc = disc(&files).expect("a disc is made");
+        let (_, disc) = disc(&files, 0);
         assert_eq!(read_back(disc.clone(), "efi/boot/bootx64.efi"), b"MZ");
         assert_eq!(
             read_back(disc.clone(), "EFI/BOOT/policy.toml"),
             b"version = 1\n"
         );
         assert_eq!(read_back(disc, "initrd"), long);
+    }
+
+    #[test]
+    fn the_room_behind_the_system_partition_is_a_linux_partition() {
+        let (layout, disc) = disc(&[("EFI/BOOT/BOOTX64.EFI", b"MZ".to_vec())], 3 << 20);
+        assert_eq!(read_back(disc.clone(), "EFI/BOOT/BOOTX64.EFI"), b"MZ");
+        let table = gpt::GptConfig::new()
+            .writable(false)
+            .open_from_device(Cursor::new(disc))
+            .expect("there is a partition table");
+        let room = &table.partitions()[&2];
+        assert_eq!(room.part_type_guid, partition_types::LINUX_FS);
+        assert_eq!(room.first_lba * SECTOR, layout.room_start());
+        assert_eq!(
+            (room.last_lba + 1) * SECTOR,
+            layout.room_start() + (3 << 20)
+        );
     }
 
     #[test]

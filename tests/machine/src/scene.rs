@@ -32,6 +32,19 @@ enum Front {
     Loader,
     /// UEFI firmware, then `bouncer.efi`, then GRUB from another disc, which firmware finds by itself.
     Efi,
+    /// UEFI firmware, then GRUB, as with Bouncer, but without it.
+    Firmware,
+}
+
+/// What UEFI firmware boots, after Bouncer if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum System {
+    /// A boot loader and a kernel with the test guest, on a SATA drive.
+    Sata,
+    /// The same on the first NVMe drive.
+    Nvme,
+    /// Debian, installed on the first NVMe drive.
+    Installed,
 }
 
 /// A machine to be, built up by a test; [`Scene::play`] lets it live.
@@ -55,7 +68,7 @@ pub struct Scene {
     cpu: String,
     clock: Clock,
     drives: Vec<PathBuf>,
-    is_system_on_nvme: bool,
+    system: System,
     has_iommu: bool,
     has_tools: bool,
     arguments: Vec<String>,
@@ -100,6 +113,15 @@ impl Scene {
         Self::behind(Front::Efi, name).policy(policies::BOOT_DRIVES)
     }
 
+    /// The same without Bouncer: UEFI firmware starts the boot loader of the system.
+    ///
+    /// # Panics
+    /// As [`Scene::bouncer`].
+    #[must_use]
+    pub fn native_from_firmware(name: &str) -> Self {
+        Self::behind(Front::Firmware, name)
+    }
+
     fn behind(front: Front, name: &str) -> Self {
         let bench = demand(Bench::load());
         Self {
@@ -121,7 +143,7 @@ impl Scene {
             cpu: "max".into(),
             clock: Clock::Host,
             drives: Vec::new(),
-            is_system_on_nvme: false,
+            system: System::Sata,
             has_iommu: true,
             has_tools: false,
             arguments: Vec::new(),
@@ -246,8 +268,22 @@ impl Scene {
     /// Has UEFI firmware find the system on the first NVMe drive instead of a SATA drive.
     #[must_use]
     pub fn system_on_nvme(mut self) -> Self {
-        self.is_system_on_nvme = true;
+        self.system = System::Nvme;
         self
+    }
+
+    /// Has UEFI firmware find an installed Debian system on the first NVMe drive, which ends the starts of its kernel
+    /// by these orders, one after the other: `reboot`, `kexec`, `poweroff`. The machine may restart, and what is
+    /// written to its drives is forgotten with it. `None`, with a loud word, if this machine could not make one.
+    #[must_use]
+    pub fn installed(mut self, orders: &[&str]) -> Option<Self> {
+        if self.bench.installed.is_none() {
+            skip(&self.name, "no installed system here");
+            return None;
+        }
+        self.system = System::Installed;
+        let orders = format!("type=3,asset=bouncer:{}", orders.join(":"));
+        Some(self.arguments(&["-snapshot", "-action", "reboot=reset", "-smbios", &orders]))
     }
 
     /// Adds arguments for QEMU.

@@ -16,7 +16,7 @@ use crate::workspace;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The release whose packages are used, and the suites beside it: updates for it, newer programs.
-const RELEASE: &str = "bookworm";
+pub(super) const RELEASE: &str = "bookworm";
 const SECURITY: &str = "bookworm-security";
 const BACKPORTS: &str = "bookworm-backports";
 
@@ -79,6 +79,15 @@ impl Archive {
             self.apt("apt-get").arg("update"),
         )?;
         workspace::write(&stamp, "")
+    }
+
+    /// The lines of a source list for the release itself, without the backports.
+    pub(super) fn of_release(&self) -> Result<Vec<String>, Stop> {
+        let file = self.directory.join("sources.list");
+        let text = fs::read_to_string(&file)
+            .map_err(|error| Stop::unready(format!("cannot read {}: {error}", file.display())))?;
+        let lines = text.lines().filter(|line| !line.contains(BACKPORTS));
+        Ok(lines.map(str::to_owned).collect())
     }
 
     /// Every version of `package` with what it depends on: (version, names), as the archive lists them.

@@ -91,6 +91,19 @@ const UNPACKING: &[Package] = &[
     },
 ];
 
+const INSTALLING: &[Package] = &[
+    Package {
+        name: "mmdebstrap",
+        evidence: Evidence::Program("mmdebstrap"),
+        why: "installs the system that machines with UEFI firmware boot",
+    },
+    Package {
+        name: "e2fsprogs",
+        evidence: Evidence::File("/sbin/mke2fs"),
+        why: "makes that system's file system",
+    },
+];
+
 const BUILDING: &[Package] = &[
     Package {
         name: "gcc",
@@ -147,6 +160,7 @@ fn packages_of(need: &Need) -> &'static [Package] {
         Need::Bochs => BOCHS,
         Need::Disc => DISC,
         Need::Unpacking => UNPACKING,
+        Need::Installing => INSTALLING,
         Need::Rust(_) => BUILDING,
     }
 }

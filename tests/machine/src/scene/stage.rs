@@ -8,7 +8,7 @@ use qemu::{
     Boot, Esp, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session, Symbols,
 };
 
-use super::{Front, Scene, demand};
+use super::{Front, Scene, System, demand};
 use crate::judge;
 
 impl Scene {
@@ -35,7 +35,7 @@ impl Scene {
         let payload = self.payload.clone().unwrap_or_else(usual);
         let iso = match self.front {
             Front::Bouncer => Iso::bouncer(self.bouncer_image(), payload),
-            Front::Loader | Front::Nothing | Front::Efi => Iso::native(payload),
+            Front::Loader | Front::Nothing | Front::Efi | Front::Firmware => Iso::native(payload),
         };
         let iso = iso.append(self.line_for_payload()).words(&self.words);
         let iso = self
@@ -123,8 +123,10 @@ impl Scene {
             .arguments(self.arguments.iter().cloned());
         machine.cpu.clone_from(&self.cpu);
         machine.clock = self.clock;
-        if self.is_system_on_nvme {
-            machine.drives.push(self.system_disc());
+        match self.system {
+            System::Sata => {}
+            System::Nvme => machine.drives.push(self.system_disc()),
+            System::Installed => machine.drives.push(demand(self.bench.installed()).into()),
         }
         machine.drives.extend(self.drives.iter().cloned());
         machine.iommu = machine.iommu.filter(|_| self.has_iommu);
@@ -140,7 +142,7 @@ impl Scene {
                 append: self.line_for_payload(),
             },
             Front::Bouncer | Front::Loader => Boot::Iso(self.master()),
-            Front::Efi => self.discs(),
+            Front::Efi | Front::Firmware => self.discs(),
         }
     }
 
@@ -148,24 +150,27 @@ impl Scene {
         self.file("system.img")
     }
 
-    /// UEFI firmware with Bouncer's disc, and the system's unless that is an NVMe drive.
+    /// UEFI firmware with Bouncer's disc, if there is Bouncer, and the system's unless that is an NVMe drive.
     fn discs(&self) -> Boot {
         let firmware = demand(self.bench.firmware()).clone();
-        let bouncer = Esp::bouncer(
-            demand(self.bench.bouncer_efi()),
-            &format!("serial=0x3e8 {}", self.words),
-            self.policy.as_deref(),
-        );
-        let system = Esp::linux(
-            &firmware.grub,
-            &self.kernel.image,
-            &self.initial_file_system(),
-            &self.line_for_payload(),
-        );
-        let system = demand(system.write(&self.system_disc()));
-        let mut discs = vec![demand(bouncer.write(&self.file("bouncer.img")))];
-        if !self.is_system_on_nvme {
-            discs.push(system);
+        let mut discs = Vec::new();
+        if self.front == Front::Efi {
+            let bouncer = Esp::bouncer(
+                demand(self.bench.bouncer_efi()),
+                &format!("serial=0x3e8 {}", self.words),
+                self.policy.as_deref(),
+            );
+            discs.push(demand(bouncer.write(&self.file("bouncer.img"))));
+        }
+        if self.system != System::Installed {
+            let system = Esp::linux(
+                &firmware.grub,
+                &self.kernel.image,
+                &self.initial_file_system(),
+                &self.line_for_payload(),
+            );
+            let system = demand(system.write(&self.system_disc()));
+            discs.extend((self.system == System::Sata).then_some(system));
         }
         Boot::Efi { firmware, discs }
     }
