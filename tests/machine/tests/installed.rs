@@ -1,0 +1,124 @@
+//! An installed Debian system on an untrusted NVMe drive boots under `bouncer.efi` and does not know it: through
+//! firmware, GRUB, kernel and systemd to its login prompt. Files keep their bytes, firmware its variables; the system
+//! restarts, whereupon firmware starts Bouncer again, and puts another kernel in its kernel's place, beneath which Bouncer
+//! stays.
+
+use std::time::Duration;
+
+use machine::judge::{held, stopped_as};
+use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
+use machine::{Scene, loud};
+use qemu::{Line, Outcome};
+
+/// How long a start of the system may take: a multiple of what an emulator needs on two busy cores.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// Starts, and what each ends in.
+const ORDERS: &[&str] = &["reboot", "reboot", "kexec", "poweroff"];
+
+#[test]
+fn an_installed_system_restarts_and_replaces_its_kernel_on_one_processor() {
+    let name = "an_installed_system_restarts_and_replaces_its_kernel_on_one_processor";
+    boots_under_bouncer(name, 1, ORDERS);
+}
+
+#[test]
+fn an_installed_system_restarts_and_replaces_its_kernel_on_four_processors() {
+    let name = "an_installed_system_restarts_and_replaces_its_kernel_on_four_processors";
+    boots_under_bouncer(name, 4, ORDERS);
+}
+
+/// A test of the others: they find the same without Bouncer, but for what is below.
+#[test]
+fn an_installed_system_does_the_same_without_bouncer() {
+    let name = "an_installed_system_does_the_same_without_bouncer";
+    let orders = &["poweroff"];
+    let scene = Scene::native_from_firmware(name).patience(PATIENCE);
+    let Some(scene) = scene.installed(orders) else {
+        return;
+    };
+    let outcome = scene.play();
+    system_held(name, &outcome, 1, orders);
+    assert_ne!(below(&outcome, 1), BOUNCER, "{name}: {outcome}");
+}
+
+/// What CPUID says under Bouncer.
+const BOUNCER: &str = "Bouncer VT-d";
+
+fn boots_under_bouncer(name: &str, processors: u32, orders: &[&str]) {
+    let scene = Scene::efi(name)
+        .policy(UNTRUSTED_DRIVE)
+        .processors(processors)
+        .patience(PATIENCE * orders.len() as u32);
+    let Some(scene) = scene.installed(orders) else {
+        return;
+    };
+    let outcome = scene.play();
+    system_held(name, &outcome, processors, orders);
+    stopped_as(&outcome, "poweroff");
+    for start in 1..=orders.len() {
+        assert_eq!(below(&outcome, start), BOUNCER, "{name}: {outcome}");
+    }
+    // A kernel that is put in the place of another finds the Bouncer that was there.
+    let launches = count(&outcome.bouncer, "@launch ");
+    let restarts = orders.iter().filter(|order| **order == "reboot").count();
+    assert_eq!(launches, 1 + restarts, "{name}: {outcome}");
+    let drive = outcome
+        .report
+        .devices
+        .iter()
+        .find(|device| device.rule.contains(DRIVE_RULE));
+    let drive = drive.unwrap_or_else(|| panic!("{name}: no drive: {outcome}"));
+    assert_eq!(
+        (drive.trust.as_str(), drive.mediator.as_str()),
+        ("untrusted", "nvme"),
+        "{outcome}"
+    );
+}
+
+/// Demands that each start of a kernel came to a login prompt and found all as it should be.
+fn system_held(name: &str, outcome: &Outcome, processors: u32, orders: &[&str]) {
+    let mut checks = Vec::new();
+    for (start, order) in (1..).zip(orders) {
+        let kept = (start > 1).then_some("kept");
+        let next = (*order == "kexec").then_some("next-kernel");
+        let always = ["files", "packages", "variable", "prompt", "quiet"];
+        let all = kept.into_iter().chain(always).chain(next);
+        checks.extend(all.map(|check| format!("{check}.{start}")));
+        let found = &outcome.report.guest.data[&format!("processors.{start}")];
+        assert_eq!(*found, processors.to_string(), "{name}: {outcome}");
+    }
+    let checks: Vec<_> = checks.iter().map(String::as_str).collect();
+    held(name, outcome, &checks);
+    let is_first = |line: &Line| line.text.contains("Linux version ");
+    let starts: Vec<_> = outcome.console.split(is_first).skip(1).collect();
+    assert_eq!(starts.len(), orders.len(), "{name}: {outcome}");
+    for said in starts {
+        assert_ne!(count(said, "installed login: "), 0, "{name}: {outcome}");
+    }
+    tell_hand_over(name, outcome);
+}
+
+/// What the system found in CPUID at this start.
+fn below(outcome: &Outcome, start: usize) -> &str {
+    let key = format!("below.{start}");
+    outcome.report.guest.data.get(&key).map_or("", |told| told)
+}
+
+/// Tells how long it took from the firmware's first hand-over to the system's boot loader, Bouncer's start
+/// in it: a figure to compare, on the host's clock.
+fn tell_hand_over(name: &str, outcome: &Outcome) {
+    let at = |text: &str| {
+        let line = outcome.console.iter().find(|line| line.text.contains(text));
+        line.map_or(0.0, |line| line.at.as_secs_f64())
+    };
+    let took = at("Welcome to GRUB!") - at("BdsDxe: starting ");
+    loud::tell(
+        name,
+        &format!("{took:.2} s from firmware's hand-over to GRUB"),
+    );
+}
+
+fn count(lines: &[Line], text: &str) -> usize {
+    lines.iter().filter(|line| line.text.contains(text)).count()
+}
