@@ -16,6 +16,8 @@ use crate::memory_map::{Region, RegionKind};
 pub fn region(kind: u32, start: u64, pages: u64) -> Option<Region> {
     /// EfiLoaderCode to EfiBootServicesData.
     const UNTIL_EXIT: core::ops::RangeInclusive<u32> = 1..=4;
+    /// EfiRuntimeServicesCode and -Data.
+    const RUNTIME: core::ops::RangeInclusive<u32> = 5..=6;
     const CONVENTIONAL: u32 = 7;
     const UNUSABLE: u32 = 8;
     const ACPI_RECLAIM: u32 = 9;
@@ -26,7 +28,8 @@ pub fn region(kind: u32, start: u64, pages: u64) -> Option<Region> {
         kind if UNTIL_EXIT.contains(&kind) => RegionKind::USABLE,
         UNUSABLE => RegionKind::UNUSABLE,
         ACPI_RECLAIM => RegionKind::ACPI_RECLAIMABLE,
-        ACPI_NVS => RegionKind::ACPI_NVS,
+        // Memory that is the firmware's for good, whose code runs and whose tables are walked in the guest.
+        kind if kind == ACPI_NVS || RUNTIME.contains(&kind) => RegionKind::ACPI_NVS,
         PERSISTENT => RegionKind::PERSISTENT,
         _ => RegionKind::RESERVED,
     };
@@ -161,17 +164,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_with_boot_services_is_usable_and_runtime_memory_is_not() {
+    fn what_ends_with_boot_services_is_usable_and_runtime_memory_stays_the_firmwares() {
         let kind = |kind| region(kind, 0x1000, 1).unwrap().kind;
         for usable in [1, 2, 3, 4, 7] {
             assert_eq!(kind(usable), RegionKind::USABLE, "{usable}");
         }
-        for reserved in [0, 5, 6, 11, 12, 13, 15, 16, 0x8000_0000] {
+        for reserved in [0, 11, 12, 13, 15, 16, 0x8000_0000] {
             assert_eq!(kind(reserved), RegionKind::RESERVED, "{reserved}");
         }
         assert_eq!(kind(8), RegionKind::UNUSABLE);
         assert_eq!(kind(9), RegionKind::ACPI_RECLAIMABLE);
-        assert_eq!(kind(10), RegionKind::ACPI_NVS);
+        for kept in [5, 6, 10] {
+            assert_eq!(kind(kept), RegionKind::ACPI_NVS, "{kept}");
+        }
         assert_eq!(kind(14), RegionKind::PERSISTENT);
     }
 

@@ -43,7 +43,8 @@ fn named<'a>(
     sender: &'a Area,
     targets: Targets,
 ) -> impl Iterator<Item = &'static Area> + 'a {
-    let areas = machine.areas.iter().copied();
+    // Who did not start has no id, and a call to it would reach everybody.
+    let areas = machine.areas.iter().copied().filter(|area| area.is_ready());
     areas.filter(move |area| targets.includes(area.apic_id(), sender.apic_id()))
 }
 

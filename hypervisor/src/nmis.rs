@@ -54,18 +54,20 @@ impl<B: Backend> Runner<B> {
         self.area.ledger.is_guests(came, now, later)
     }
 
-    /// Does what a call asks for whose NMI may have been missed. Should it come after all, it announces
-    /// nothing. Orders are looked at before the guest is entered in any case.
-    pub(crate) fn answer_call(&self) {
-        if self.area.take_call() {
-            self.allow_late_nmi();
-            mediated::look(self.machine, self.area);
-            virtual_unit::go_on(self.machine, self.area);
+    /// Does what NMIs ask for that may have been missed: nobody sends them again. Should one come after
+    /// all, it announces nothing. Orders are looked at before the guest is entered in any case.
+    pub(crate) fn catch_up(&self) {
+        self.area.take_call();
+        self.allow_late_nmi();
+        mediated::look(self.machine, self.area);
+        virtual_unit::go_on(self.machine, self.area);
+        if self.area.index() == 0 {
+            self.take_faults();
         }
     }
 
     /// Looks at what the remapping units recorded. Returns whether there was something.
-    fn take_faults(&mut self) -> bool {
+    fn take_faults(&self) -> bool {
         let Some(fabric) = self.machine.fabric else {
             return false;
         };

@@ -10,8 +10,9 @@
 //! bytes, the tables and the registers are, and each of them is fetched once.
 //!
 //! What is *not* emulated, so that nobody looks for it: single steps (RFLAGS.TF), interrupt
-//! shadows and alignment checks are the caller's; protection keys, shadow stacks and linear
-//! address masking must be hidden from the guest or left to the processor; accessed and dirty
+//! shadows and alignment checks are the caller's; linear address masking must be hidden from the
+//! guest; protection keys and shadow stacks are left to the processor, so that a string moved from
+//! trapped memory into a page whose key forbids it is stored all the same; accessed and dirty
 //! bits are left alone (see [`linear`]); a LOCK prefix is accepted but other processors can come
 //! between the read and the write.
 //!

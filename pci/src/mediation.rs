@@ -127,6 +127,17 @@ impl<const N: usize> Mediation<N> {
         space: &impl ConfigSpace,
         at: Address,
     ) -> Result<Option<FunctionId>, Full> {
+        let hidden = self
+            .topology
+            .find(at)
+            .filter(|id| self.guarded(*id).is_none());
+        if let Some((id, function)) = hidden.and_then(|id| Some((id, self.topology.function(id)?)))
+            && function.virtual_of.is_none()
+            && space.read_u32(at, header::IDENTITY) != function.identity.dword()
+        {
+            // Whoever was not to be seen has made room for another.
+            self.forget(id);
+        }
         self.topology.discover(space, at)
     }
 

@@ -52,8 +52,8 @@ mod not_offered {
     pub(super) const ECX: u32 = 1 << 13 | 1 << 29 | 1 << 30 | 1 << 31;
     /// User interrupts, PCONFIG, architectural last-branch records.
     pub(super) const EDX: u32 = 1 << 5 | 1 << 18 | 1 << 19;
-    /// Further leaves of performance monitoring, FRED, history reset.
-    pub(super) const EAX_1: u32 = 1 << 8 | 1 << 17 | 1 << 22;
+    /// Further leaves of performance monitoring, FRED, history reset, masked addresses.
+    pub(super) const EAX_1: u32 = 1 << 8 | 1 << 17 | 1 << 22 | 1 << 26;
 }
 
 const SKINIT: u32 = 1 << 12;
@@ -353,6 +353,11 @@ mod tests {
             assert_ne!(rule(register), Some(Rule::Direct), "{what}");
         }
         assert_eq!(ask(0x1c, 0), Leaf::default());
+        assert_eq!(
+            more.eax >> 26 & 1,
+            0,
+            "masked addresses, which accesses to devices do not know"
+        );
     }
 
     #[test]

@@ -54,6 +54,9 @@ const SAMPLING: u64 = 0xfc0 | 1 << 14 | 1 << 16 | 1 << 17;
 /// IA32_MISC_ENABLE: neither a branch trace in memory nor event-based sampling is there.
 const NO_DEBUG_STORE: u64 = 1 << 11 | 1 << 12;
 
+/// MSR_PLATFORM_INFO: CPUID can be made to fault for programs, by a register that is not the guest's.
+const CPUID_FAULTING: u64 = 1 << 31;
+
 use Rule::{
     Absent, ApicBase, Direct, Efer, FeatureControl, InterruptCommand, LocalVector, MemoryType,
     ReadOnly, Shown, SupervisorState,
@@ -160,7 +163,14 @@ const TABLE: &[(u32, u32, Rule)] = &[
     (0xc001_02b0, 0xc001_02b4, Direct),
     // What a guest reads often and has no business writing.
     (0x17, 0x17, ReadOnly), // PLATFORM_ID
-    (0xce, 0xce, ReadOnly), // PLATFORM_INFO
+    (
+        0xce,
+        0xce,
+        Shown {
+            clear: CPUID_FAULTING,
+            set: 0,
+        },
+    ), // PLATFORM_INFO
     (
         msr::IA32_MISC_ENABLE,
         msr::IA32_MISC_ENABLE,
@@ -303,11 +313,15 @@ pub mod apic_base {
         if is_off { real & !MODE } else { real }
     }
 
-    /// What the guest asks when it writes `value` over what it reads, `shown`. The APIC stays where
-    /// it is: its page is watched for start-up messages, and moving it would lay it over memory.
-    /// SDM vol. 3A, 12.12.5: x2APIC without enable, x2APIC to xAPIC directly, and to x2APIC from a
-    /// disabled one, are faults.
-    pub fn write(shown: u64, value: u64) -> Result<Change, Fault> {
+    /// The largest id that an APIC in xAPIC mode can be reached by.
+    pub const LARGEST_XAPIC_ID: u32 = 254;
+
+    /// What the guest asks when it writes `value` over what it reads, `shown`, on a machine with a
+    /// processor of the id `largest_id`. The APIC stays where it is: its page is watched for start-up
+    /// messages, and moving it would lay it over memory. SDM vol. 3A, 12.12.5: x2APIC without enable,
+    /// x2APIC to xAPIC directly, and to x2APIC from a disabled one, are faults. So is leaving x2APIC mode
+    /// where not everybody could be reached without it, as where firmware has locked it on.
+    pub fn write(shown: u64, value: u64, largest_id: u32) -> Result<Change, Fault> {
         let is_reserved = value & !(ADDRESS | MODE | BSP) != 0;
         let moves = (shown ^ value) & ADDRESS != 0;
         if is_reserved || moves {
@@ -315,6 +329,7 @@ pub mod apic_base {
         }
         match (shown & MODE, value & MODE) {
             (_, X2APIC) | (MODE, ENABLE) | (0, MODE) => Err(Fault),
+            (MODE, 0) if largest_id > LARGEST_XAPIC_ID => Err(Fault),
             (old, new) if old == new => Ok(Change::Nothing),
             (_, 0) => Ok(Change::Off),
             (_, ENABLE) => Ok(Change::On),
@@ -464,7 +479,8 @@ mod tests {
 
     #[test]
     fn the_apic_may_change_its_mode_and_not_its_place() {
-        use apic_base::{Change, write};
+        use apic_base::Change;
+        let write = |shown, value| apic_base::write(shown, value, 3);
         let (off, xapic, x2apic) = (0xfee0_0100, 0xfee0_0900, 0xfee0_0d00);
         assert_eq!(write(xapic, x2apic), Ok(Change::X2apic));
         assert_eq!(write(xapic, off), Ok(Change::Off));
@@ -480,11 +496,25 @@ mod tests {
     }
 
     #[test]
+    fn x2apic_stays_where_a_processor_cannot_be_reached_without_it() {
+        let (off, x2apic) = (0xfee0_0100, 0xfee0_0d00);
+        for (largest_id, answer) in [
+            (254, Ok(apic_base::Change::Off)),
+            (255, Err(Fault)),
+            (1000, Err(Fault)),
+        ] {
+            assert_eq!(apic_base::write(x2apic, off, largest_id), answer);
+        }
+        let xapic = 0xfee0_0900;
+        assert!(apic_base::write(xapic, x2apic, 1000).is_ok());
+    }
+
+    #[test]
     fn an_apic_that_is_off_reads_as_off_and_is_on() {
         assert_eq!(apic_base::read(0xfee0_0900, true), 0xfee0_0100);
         assert_eq!(apic_base::read(0xfee0_0d00, false), 0xfee0_0d00);
         for real in [0xfee0_0900, 0xfee0_0d00] {
-            let change = apic_base::write(real, 0xfee0_0100).unwrap();
+            let change = apic_base::write(real, 0xfee0_0100, 3).unwrap();
             let last = apic_base::steps(real, change).last().unwrap_or(real);
             assert_eq!(last, 0xfee0_0900, "{real:#x}");
         }
@@ -512,7 +542,7 @@ mod tests {
                 let near = 0xfee0_0000 | (mode << 9 & 0xc00) | (mode & 1) << 8;
                 let value = if is_near { near } else { noise };
                 let shown = apic_base::read(real, is_off);
-                let Ok(change) = apic_base::write(shown, value) else { continue };
+                let Ok(change) = apic_base::write(shown, value, 3) else { continue };
                 real = apic_base::steps(real, change).last().unwrap_or(real);
                 is_off = match change {
                     apic_base::Change::Nothing => is_off,

@@ -39,6 +39,8 @@ pub struct Unit {
     root: Rtaddr,
     /// The root table that was set.
     tables: Gpa,
+    /// How devices' addresses are translated, as it was given out last.
+    mode: Mode,
     contexts: Ccmd,
     invalidate_address: u64,
     iotlb: Iotlb,
@@ -87,6 +89,7 @@ impl Unit {
             status: Gsts(0),
             root: Rtaddr(0),
             tables: Gpa::new(0),
+            mode: Mode::Physical,
             contexts: Ccmd(0),
             invalidate_address: 0,
             iotlb: Iotlb(0),
@@ -208,13 +211,10 @@ impl Unit {
         self.messages.iter_mut().find_map(Option::take)
     }
 
-    /// How devices' addresses are translated now.
+    /// How devices' addresses are translated from now on. Those that are there already follow by the work that
+    /// [`Self::next`] gives out, and the guest is told after it.
     pub fn mode(&self) -> Mode {
-        if self.status.tes() {
-            Mode::Tables(self.tables)
-        } else {
-            Mode::Physical
-        }
+        self.mode
     }
 
     /// Records that `source` was refused an access to `at`.
@@ -444,10 +444,9 @@ impl Unit {
         match command {
             Command::SetRoot => {
                 self.tables = Gpa::new(self.root.0 & TABLE);
-                Work::Switch(self.mode())
+                self.switch(self.status.tes())
             }
-            Command::Translate(true) => Work::Switch(Mode::Tables(self.tables)),
-            Command::Translate(false) => Work::Switch(Mode::Physical),
+            Command::Translate(is_on) => self.switch(is_on),
             Command::SetInterruptTable => {
                 self.remapping = Remapping {
                     base: Gpa::new(self.interrupt_table.0 & TABLE),
@@ -467,6 +466,15 @@ impl Unit {
             }
             Command::Contexts(scope) | Command::Pages(scope) => Work::Forget(scope),
         }
+    }
+
+    fn switch(&mut self, is_on: bool) -> Work {
+        self.mode = if is_on {
+            Mode::Tables(self.tables)
+        } else {
+            Mode::Physical
+        };
+        Work::Switch(self.mode)
     }
 
     /// What was given out is done: tells the guest.

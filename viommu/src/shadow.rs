@@ -38,6 +38,8 @@ pub struct Shadow {
     context: Context,
     /// The first and the last address where more may be lent than the guest's tables give, or less.
     due: Option<(u64, u64)>,
+    /// Whether no page that is lent lies on an end of that, but for where a pass over it has come to.
+    is_rounded: bool,
 }
 
 /// What the context entry said when it was read.
@@ -64,6 +66,7 @@ impl Shadow {
             mode,
             context: Context::Unread,
             due: Some((0, limits.last())),
+            is_rounded: true,
         }
     }
 
@@ -117,7 +120,7 @@ impl Shadow {
         loans: &mut impl Loans,
         budget: &mut u32,
     ) -> bool {
-        let Some((from, last)) = self.due else {
+        let Some((mut from, mut last)) = self.due else {
             return true;
         };
         if let Context::Unread = self.context {
@@ -128,10 +131,14 @@ impl Shadow {
             self.due = None;
             return true;
         };
-        // A page that is lent whole goes whole.
-        let whole = |at| loans.lent(Iova::new(at));
-        let mut from = whole(from).map_or(from, |page| page.start().raw());
-        let last = whole(last).map_or(last, |page| page.last().raw());
+        // A page that is lent whole goes whole. Once: what is small in the guest's tables may be lent as one large
+        // page, and a pass that ends within it goes on from there.
+        if !self.is_rounded {
+            let whole = |at| loans.lent(Iova::new(at));
+            from = whole(from).map_or(from, |page| page.start().raw());
+            last = whole(last).map_or(last, |page| page.last().raw());
+            self.is_rounded = true;
+        }
         loop {
             match walk::first_page(memory, root, geometry, from, last, budget) {
                 Found::Page(at, leaf) => {
@@ -193,6 +200,7 @@ impl Shadow {
         let (from, to) = self.due.unwrap_or((first, last));
         if first <= last {
             self.due = Some((from.min(first), to.max(last)));
+            self.is_rounded = false;
         }
     }
 }

@@ -92,7 +92,14 @@ fn machine_tests(options: &Options, tally: &mut Tally) -> Result<(), Stop> {
     tests
         .args(options.all.then_some("--include-ignored"))
         .args(&options.filter);
-    cargo_test("whole-machine tests", &mut tests, tally)
+    cargo_test("whole-machine tests", &mut tests, tally)?;
+    match &options.filter {
+        Some(name) if tally.is_empty() => Err(Stop::unready(format!(
+            "no whole-machine test has a name that contains `{name}`; \
+             `cargo test -p machine -- --list` names them"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// How many machines play at once: each takes one processor of the host's, and most a GiB of its memory.
@@ -180,6 +187,11 @@ impl Tally {
     pub(crate) fn skip(&mut self, why: String) {
         self.skips.push(why);
         self.passed += 1;
+    }
+
+    /// Whether no test was heard of.
+    fn is_empty(&self) -> bool {
+        self.passed + self.failed + self.ignored == 0
     }
 
     /// The last line of all. A test may name several reasons; it is one test.

@@ -113,7 +113,10 @@ pub(crate) fn write<B: Backend>(runner: &mut Runner<B>) {
 /// The guest reads what it wrote. The real APIC stays on, and begins anew when the guest turns its own off.
 fn write_apic_base<B: Backend>(runner: &mut Runner<B>, value: u64) -> Result<(), Fault> {
     let real = read_msr(IA32_APIC_BASE).map_err(|_| Fault)?;
-    let change = apic_base::write(apic_base::read(real, runner.is_apic_off), value)?;
+    let shown = apic_base::read(real, runner.is_apic_off);
+    let ready = runner.machine.areas.iter().filter(|area| area.is_ready());
+    let largest_id = ready.map(|area| area.apic_id()).max().unwrap_or(0);
+    let change = apic_base::write(shown, value, largest_id)?;
     for step in apic_base::steps(real, change) {
         // SAFETY: the APIC stays where it is; its mode is the guest's choice, and Bouncer asks for the
         // mode at every use.
@@ -130,8 +133,8 @@ fn write_apic_base<B: Backend>(runner: &mut Runner<B>, value: u64) -> Result<(),
             apic::reset_as_by_init();
         }
     }
-    // While it was off it may have missed a call.
-    runner.answer_call();
+    // While it was off it may have missed an NMI.
+    runner.catch_up();
     Ok(())
 }
 

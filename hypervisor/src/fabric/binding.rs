@@ -69,6 +69,11 @@ impl Fabric {
         domain: u8,
         verdict: &Verdict<'_>,
     ) -> Result<(), &'static str> {
+        if self.is_anybody_paged_in(domain) {
+            return Err(
+                "it shares its requester id with a device whose addresses the guest chooses",
+            );
+        }
         let mut bars = self.mediation.bars(id).iter();
         let registers = bars.find(|bar| bar.index() == REGISTERS);
         if registers.is_none_or(|bar| bar.size() > MOST_REGISTERS) {
@@ -128,6 +133,7 @@ impl Fabric {
                 signals: Signals::NONE,
                 vectors: self.vectors(id),
                 has_shadow_doorbells: verdict.shadow_doorbells,
+                completed_before_mute: 0,
                 lie: None,
                 is_cut_off: false,
             },
@@ -326,9 +332,16 @@ impl Fabric {
 
     /// The device claimed what cannot be: it reaches nothing any more and raises nothing.
     pub(crate) fn condemn(&mut self, id: FunctionId, at: Address, lie: Lie) {
-        let known = self.mediation.topology().address(id);
-        let is_same = known == Some(at) || known.is_none();
-        if !is_same || self.standings[id.index()].is_none() {
+        let Some(binding) = self.binding(id) else {
+            return;
+        };
+        // Another may have come into its place meanwhile.
+        let held = binding.slot().lock();
+        let is_it = held
+            .as_ref()
+            .is_some_and(|d| d.id == id && d.parts.is_cut_off);
+        drop(held);
+        if !is_it {
             return;
         }
         say!("device {at}: in quarantine until it is replaced: {lie}");

@@ -170,10 +170,14 @@ impl Fabric {
 
     fn after_reset(&mut self, function: FunctionId) {
         self.reset_binding(function);
-        self.registers_moved(function, REGISTERS, None);
+        // After a true reset nothing is decoded; a function that woke may decode what it did.
+        let decoded = self.mediation.decoded(function, REGISTERS);
+        self.registers_moved(function, REGISTERS, decoded);
         self.virtuals_vanish(function);
         self.reset_messages(function);
-        self.place_table(function, None);
+        let table = self.mediation.msix(function);
+        let table = table.and_then(|layout| self.mediation.decoded(function, layout.table.bar));
+        self.place_table(function, table);
     }
 
     /// Makes what each requester of a bus reaches agree with who speaks with its number today.

@@ -13,6 +13,7 @@ use vtd::fault::{Attempt, Fault, Limits, Reaction, Told, Watch};
 use vtd::remap::{Destination, Route};
 
 use super::Fabric;
+use super::mute::are_mute;
 use super::remapping::Reach;
 use crate::console::say;
 use crate::cpu::timer::Clock;
@@ -61,6 +62,8 @@ struct Watched {
     count: u64,
     /// When it last faulted.
     last: u64,
+    /// Interrupts of its that were taken back, and since when.
+    muted: (u64, u32),
     is_masked: bool,
 }
 
@@ -71,8 +74,18 @@ impl Watched {
             watch: Watch::new(Clock::now()),
             count: 0,
             last: Clock::now(),
+            muted: (0, 0),
             is_masked: false,
         }
+    }
+
+    /// Counts an interrupt that was taken back at `since`, as all were. Returns how many there are.
+    fn mute(&mut self, since: u64) -> u32 {
+        if self.muted.0 != since {
+            self.muted = (since, 0);
+        }
+        self.muted.1 = self.muted.1.saturating_add(1);
+        self.muted.1
     }
 }
 
@@ -202,7 +215,8 @@ impl Fabric {
         if came == 0 {
             return Looked::Nothing;
         }
-        if self.faults.are_too_many(came) {
+        // Interrupts that were taken back announce what their devices completed.
+        if self.faults.are_too_many(came) && !are_mute() {
             if !IS_HUSHED.swap(true, Ordering::AcqRel) {
                 say!(
                     "faults       more than {ANNOUNCED} in a second: units are looked at once a \
@@ -250,12 +264,21 @@ impl Fabric {
                 StormAction::Log | StormAction::Mask => u32::MAX,
             },
         };
+        let most_of_muted = match fault.attempt {
+            Attempt::Interrupt(_) => self.may_raise_while_mute(&speakers),
+            _ => None,
+        };
         // A number that nobody has is a forger's: places for watching are not his to fill.
         let watched = match speakers.is_empty() {
             true => &mut self.faults.others,
             false => self.faults.of(at),
         };
         watched.count += 1;
+        if let Some(most) = most_of_muted
+            && watched.mute(self.muted_at) <= most
+        {
+            return;
+        }
         let (count, is_masked) = (watched.count, watched.is_masked);
         let is_shared = watched.at.is_none();
         match watched.watch.fault(Clock::now(), limits) {

@@ -11,11 +11,12 @@ use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
 use pci::capabilities::InBar;
 use pci::mediation::Msi;
 use pci::msix::{self, ENTRY_BYTES, Entry, Region, Table, Written};
+use pci::topology::Speaker;
 use pci::{Address, ConfigSpace, FunctionId};
 use viommu::{Entries, Request, handle_of};
 use vtd::remap::{Block, Objection, Refusal, Route};
 
-use super::{Fabric, MAX_FUNCTIONS};
+use super::{Fabric, MAX_FUNCTIONS, RESERVE};
 use crate::console::say;
 use crate::limit::Once;
 use crate::own::OwnFrames;
@@ -73,8 +74,14 @@ unsafe impl Send for Storage {}
 impl Storage {
     fn take(frames: &mut OwnFrames, len: usize) -> Option<Self> {
         let bytes = |size: usize| ((len * size) as u64).next_multiple_of(PAGE_SIZE);
-        let entries = frames.take_run(bytes(size_of::<Entry>())).ok()?;
-        let blocks = frames.take_run(bytes(size_of::<Option<Block>>())).ok()?;
+        let (of_entries, of_blocks) =
+            (bytes(size_of::<Entry>()), bytes(size_of::<Option<Block>>()));
+        // How many entries a device has is its own word.
+        frames
+            .left()
+            .checked_sub(of_entries + of_blocks + RESERVE)?;
+        let entries = frames.take_run(of_entries).ok()?;
+        let blocks = frames.take_run(of_blocks).ok()?;
         let (entries, blocks) = (
             entries.raw() as *mut Entry,
             blocks.raw() as *mut Option<Block>,
@@ -122,7 +129,11 @@ impl Fabric {
     /// Starts afresh with the interrupts of a function that was just adopted at `at`.
     pub(super) fn adopt_messages(&mut self, id: FunctionId, at: Address) {
         self.drop_messages(id);
-        self.messages_are_of(id, at);
+        // Where two could speak with one name, neither has an interrupt until it is clear whose it is.
+        let source = self.source_of(id, at);
+        if self.mediation.topology().speaker(source) != Speaker::Ambiguous {
+            self.messages_are_of(id, at);
+        }
         if let Some(layout) = self.mediation.msix(id) {
             self.make_table(id, at, usize::from(layout.entries));
             let decoded = self.mediation.decoded(id, layout.table.bar);
@@ -236,11 +247,20 @@ impl Fabric {
 
     /// MSI was enabled, disabled or changed.
     pub(super) fn program_msi(&mut self, id: FunctionId, msi: Msi) {
-        let messages = &mut self.messages[id.index()];
-        let Some(at) = messages.at else {
+        let Some(at) = self.messages[id.index()].at else {
             return;
         };
         let count = 1_u16 << msi.control.vectors_granted().min(5);
+        if msi.control.enable() && self.is_mute(id) {
+            // Issued when they come back; what a mediator raises follows the guest at once.
+            for number in 0..count {
+                let data = numbered(msi.data, count, number);
+                let route = self.route_of(id, at, msi.address, data).ok();
+                let _: Option<Route> = self.program_signal(id, number, route);
+            }
+            return;
+        }
+        let messages = &mut self.messages[id.index()];
         let is_kept = msi.control.enable()
             && messages
                 .msi
@@ -467,6 +487,11 @@ impl Fabric {
                 return self.silence_vector(id, index);
             }
         };
+        if self.is_mute(id) {
+            // As for MSI.
+            let _: Option<Route> = self.program_signal(id, index, Some(route));
+            return;
+        }
         let place = usize::from(index);
         let held = self.messages[id.index()]
             .msix
@@ -585,14 +610,25 @@ impl Fabric {
         let is_wanted = vectors.table.wanted(index).is_some();
         if is_wanted && vectors.is_enabled && vectors.decoded.is_some() {
             self.program_vector(id, index, message);
+        } else {
+            // The guest may give away now what it led to, and a device need not heed its mask.
+            self.silence_vector(id, index);
         }
     }
 
     fn silence_vector(&mut self, id: FunctionId, index: u16) {
         let _: Option<Route> = self.program_signal(id, index, None);
-        let Some(vectors) = &mut self.messages[id.index()].msix else {
+        let Messages { at, msix, .. } = &mut self.messages[id.index()];
+        let Some(vectors) = msix else {
             return;
         };
+        let block = vectors.blocks.get(usize::from(index));
+        if let (Some(at), Some(block)) = (*at, block.and_then(Option::as_ref))
+            && let Err(refusal) = self.remapping.route(at.segment, block, 0, None)
+            && REFUSED.is_new((at, 8))
+        {
+            say!("device {at}: MSI-X entry {index}: {refusal}");
+        }
         if let Ok(store) = vectors.table.silence(index) {
             self.poke(id, store);
         }

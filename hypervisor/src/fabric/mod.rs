@@ -58,6 +58,9 @@ static DENIED: Once<Address, 32> = Once::new();
 /// Functions that the guest is never shown.
 static HIDDEN: Once<Address, 32> = Once::new();
 
+/// Bytes of Bouncer's own memory that nothing takes of which a device or a guest decides how much there is.
+const RESERVE: u64 = 256 << 10;
+
 /// The fabric, which processors use one at a time.
 pub(crate) type Shared = TicketMutex<Fabric>;
 
@@ -84,7 +87,12 @@ pub(crate) struct Fabric {
     exposed: Vec<FunctionId, MAX_FUNCTIONS>,
     /// When interrupts of mediated devices were taken back for a while.
     muted_at: u64,
+    /// Where functions left in quarantine that nobody can have replaced.
+    outcasts: Vec<Address, MAX_OUTCASTS>,
 }
+
+/// Functions that stay in quarantine though they seemed to leave.
+const MAX_OUTCASTS: usize = 32;
 
 /// What became of one function.
 #[derive(Clone, Copy, Debug)]
@@ -232,6 +240,11 @@ impl Fabric {
         };
         self.adopt_messages(id, at);
         self.translate_for(id, at);
+        if self.outcasts.contains(&at)
+            && let Err(denied) = self.quarantine(id)
+        {
+            say!("device {at}: reaches nothing: {denied}");
+        }
         self.announce(id, at);
     }
 
@@ -263,6 +276,17 @@ impl Fabric {
         for id in leaving {
             let topology = self.mediation.topology();
             let (ids, segment) = (topology.requester_ids(id), topology.segment(id));
+            if let Some(at) = topology.address(id)
+                && self.is_quarantined(id)
+                && !topology.is_below_open_slot(id)
+                && !self.outcasts.contains(&at)
+            {
+                // It went silent, or was reset, where nothing is plugged in or out.
+                if self.outcasts.is_full() {
+                    self.outcasts.remove(0);
+                }
+                let _ = self.outcasts.push(at);
+            }
             self.drop_messages(id);
             let standing = self.standings[id.index()].take();
             let names = ids.iter().zip(segment.into_iter().cycle());
@@ -398,8 +422,12 @@ impl Fabric {
             is_paged,
             recorded: 0,
         });
+        self.share(reach);
         for source in self.mediation.topology().requester_ids(id) {
-            self.give(Address::new(at.segment, source), reach);
+            let at = Address::new(at.segment, source);
+            // Somebody else may still speak with a name that it has now.
+            let (reach, _) = self.reach_of(at);
+            self.give(at, reach);
         }
     }
 

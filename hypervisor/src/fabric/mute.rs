@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
+use mediator::Mediator;
 use pci::FunctionId;
 
 use super::{Fabric, MAX_FUNCTIONS};
@@ -14,6 +15,8 @@ use crate::console::say;
 use crate::cpu::timer::Clock;
 use crate::limit::Few;
 
+/// Interrupts for which nothing was completed that a device may raise meanwhile: those under way.
+const UNDER_WAY: u32 = 256;
 /// Milliseconds for which they stay away.
 const WHILE: u32 = 1_000;
 /// Storms that are told.
@@ -43,8 +46,36 @@ impl Fabric {
         }
         self.muted_at = Clock::now();
         for id in self.mediated() {
+            if let Some(binding) = self.binding(id)
+                && let Some(device) = binding.slot().lock().as_mut()
+            {
+                device.parts.completed_before_mute = device.engine.counts().completed;
+            }
             self.silence_messages(id);
         }
+    }
+
+    /// Whether interrupts of `id` stay away now, so that none is to be issued to it.
+    pub(super) fn is_mute(&self, id: FunctionId) -> bool {
+        are_mute() && self.binding(id).is_some()
+    }
+
+    /// Interrupts that an honest device may have raised since they were taken back, if they were: one for each
+    /// request that it completed.
+    pub(super) fn may_raise_while_mute(&self, speakers: &[FunctionId]) -> Option<u32> {
+        let [id] = speakers else {
+            return None;
+        };
+        let binding = self.binding(*id).filter(|_| are_mute())?;
+        let held = binding.slot().lock();
+        let device = held.as_ref()?;
+        let completed = device.engine.counts().completed;
+        let completed = completed.saturating_sub(device.parts.completed_before_mute);
+        Some(
+            u32::try_from(completed)
+                .unwrap_or(u32::MAX)
+                .saturating_add(UNDER_WAY),
+        )
     }
 
     /// Gives them back when the time has come, but to whoever was cut off meanwhile.

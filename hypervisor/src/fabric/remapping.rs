@@ -254,23 +254,9 @@ impl Remapping {
         Ok(())
     }
 
-    /// Ends that.
-    pub(crate) fn revoke(&mut self, slot: u8, at: ByteRange<Iova>) {
-        let Self {
-            units, own, frames, ..
-        } = self;
-        let Some(domain) = own.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
-            return;
-        };
-        match domain.revoke(frames, at) {
-            Ok(debt) => pay(debt, units, frames),
-            Err(refused) => panic!("what was lent can be taken back: {refused}"),
-        }
-    }
-
     /// Ends what is lent at `at` in the domain `slot`. Where memory is short, and a part of a large page is to go, all
     /// of that page does.
-    pub(super) fn revoke_at_least(&mut self, slot: u8, at: ByteRange<Iova>) {
+    pub(crate) fn revoke(&mut self, slot: u8, at: ByteRange<Iova>) {
         let Self {
             units, own, frames, ..
         } = self;
@@ -294,6 +280,21 @@ impl Remapping {
         let domain = self.own.get(usize::from(slot))?.as_ref()?;
         let bytes = domain.translate(&self.frames, at)?.size.bytes();
         ByteRange::new(Iova::new(at.raw() / bytes * bytes), bytes)
+    }
+
+    /// Whether exactly this is lent already in the domain `slot`, so that it takes no memory to lend it.
+    pub(super) fn is_lent(
+        &self,
+        slot: u8,
+        at: ByteRange<Iova>,
+        pages: Hpa,
+        access: Access,
+    ) -> bool {
+        let domain = self.own.get(usize::from(slot)).and_then(Option::as_ref);
+        let leaf = domain.and_then(|domain| domain.translate(&self.frames, at.start()));
+        leaf.is_some_and(|leaf| {
+            leaf.output == pages && leaf.attributes == access && leaf.size.bytes() >= at.len()
+        })
     }
 
     /// What the domains of untrusted devices can hold.

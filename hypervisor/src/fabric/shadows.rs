@@ -4,7 +4,7 @@
 //! read. Only the guest's memory is lent, and what is taken back every unit has forgotten before the guest reads
 //! that it is done. Whatever runs out, the device reaches less.
 
-use memory::{ByteRange, Gpa, Iova};
+use memory::{ByteRange, Gpa, Hpa, Iova};
 use pci::topology::Layout;
 use pci::{Address, FunctionId};
 use policy::{Fallback, Treatment, Verdict};
@@ -12,8 +12,8 @@ use viommu::{Blocked, Loans, Shadow};
 use vtd::domain::Access;
 use vtd::fault::{Attempt, Fault};
 
-use super::Fabric;
 use super::remapping::{Reach, Remapping};
+use super::{Fabric, RESERVE};
 use crate::console::say;
 use crate::limit::Once;
 use crate::machine::Machine;
@@ -23,8 +23,6 @@ use crate::virtual_unit::Shared;
 
 /// Such devices at most.
 pub(super) const MAX_SHADOWS: usize = 16;
-/// Bytes of Bouncer's own memory that their tables leave for others.
-const RESERVE: u64 = 256 << 10;
 
 /// Devices that reach less than the guest has mapped, and why.
 static LESS: Once<(Address, Why), 64> = Once::new();
@@ -83,8 +81,7 @@ impl Fabric {
         let (Some(Reach::Own(domain)), Some(limits)) = (reach, unit.limits()) else {
             return;
         };
-        let standings = self.standings.iter().flatten();
-        if standings.filter(|s| Some(s.reach) == reach).count() > 1 {
+        if self.is_shared(Reach::Own(domain)) {
             return tell(at, Why::Shared);
         }
         let shadowed = Shadowed {
@@ -102,6 +99,32 @@ impl Fabric {
         }
     }
 
+    /// Whether several devices have the domain `reach`.
+    fn is_shared(&self, reach: Reach) -> bool {
+        let standings = self.standings.iter().flatten();
+        standings.filter(|s| s.reach == reach).count() > 1
+    }
+
+    /// Whether a device whose addresses are the guest's to choose has this domain.
+    pub(super) fn is_anybody_paged_in(&self, domain: u8) -> bool {
+        let mut standings = self.standings.iter().flatten();
+        standings.any(|s| s.reach == Reach::Own(domain) && s.is_paged)
+    }
+
+    /// Another device has come into the domain `reach`: what the guest mapped for one is not for two.
+    pub(super) fn share(&mut self, reach: Reach) {
+        if !self.is_shared(reach) {
+            return;
+        }
+        let shadowed = self.shadows.iter();
+        let mut past = shadowed.filter(|s| Reach::Own(s.domain) == reach);
+        // Nobody casts a second one in the same domain.
+        if let Some((id, at)) = past.next().map(|s| (s.id, s.at)) {
+            self.drop_shadow(id);
+            tell(at, Why::Shared);
+        }
+    }
+
     /// Stops that; nothing is lent any more.
     pub(super) fn drop_shadow(&mut self, id: FunctionId) {
         if let Some(place) = self.shadows.iter().position(|s| s.id == id) {
@@ -111,7 +134,7 @@ impl Fabric {
                 .limits()
                 .and_then(|limits| ByteRange::inclusive(Iova::new(0), Iova::new(limits.last())));
             if let Some(all) = all {
-                self.remapping.revoke_at_least(shadowed.domain, all);
+                self.remapping.revoke(shadowed.domain, all);
             }
         }
     }
@@ -192,12 +215,20 @@ struct Lender<'a> {
     at: Address,
 }
 
+impl Lender<'_> {
+    /// Whether this can be lent, and leaves others their memory.
+    fn has_room(&self, at: ByteRange<Iova>, pages: Hpa, access: Access) -> bool {
+        self.remapping.frames.left() >= RESERVE
+            || self.remapping.is_lent(self.domain, at, pages, access)
+    }
+}
+
 impl Loans for Lender<'_> {
     fn lend(&mut self, at: ByteRange<Iova>, page: Gpa, access: Access) {
         let memory = ByteRange::new(page.identity(), at.len());
         let why = match memory.filter(|memory| self.machine.is_memory(*memory)) {
             None => Why::NoMemory,
-            Some(_) if self.remapping.frames.left() < RESERVE => Why::NoRoom,
+            Some(memory) if !self.has_room(at, memory.start(), access) => Why::NoRoom,
             Some(memory) => {
                 let lent = self.remapping.lend(self.domain, at, memory.start(), access);
                 match lent {
@@ -211,7 +242,7 @@ impl Loans for Lender<'_> {
     }
 
     fn revoke(&mut self, at: ByteRange<Iova>) {
-        self.remapping.revoke_at_least(self.domain, at);
+        self.remapping.revoke(self.domain, at);
     }
 
     fn lent(&self, at: Iova) -> Option<ByteRange<Iova>> {

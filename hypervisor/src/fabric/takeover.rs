@@ -346,6 +346,7 @@ pub(crate) fn take_over(
         shadows: Vec::new(),
         exposed: Vec::new(),
         muted_at: 0,
+        outcasts: Vec::new(),
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.

@@ -48,6 +48,8 @@ pub(crate) struct Parts {
     pub(crate) has_shadow_doorbells: bool,
     /// Parts of the register window that are the fabric's: from, and up to.
     pub(crate) tables: [Option<(u32, u32)>; 2],
+    /// Requests that it had completed when its interrupts were taken back for a while.
+    pub(crate) completed_before_mute: u64,
     /// What it claimed that cannot be.
     pub(crate) lie: Option<Lie>,
     /// That has had its consequence.

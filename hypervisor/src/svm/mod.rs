@@ -25,7 +25,7 @@ use crate::backend::{
     PortAccess, Shared, State,
 };
 use crate::cpu::area::Area;
-use crate::cpu::instructions::{forget_breakpoints, write_msr};
+use crate::cpu::instructions::{forget_breakpoints, read_msr, write_msr};
 use crate::mappings;
 use vmcb::{Attributes, SegmentRegister, Vmcb, code, event, intercept};
 
@@ -41,6 +41,8 @@ const RFLAGS_RESERVED: u64 = 1 << 1;
 const RFLAGS_TRAP: u64 = 1 << 8;
 const RFLAGS_RESUME: u64 = 1 << 16;
 const DR6_SINGLE_STEP: u64 = 1 << 14;
+const DEBUGCTL: u32 = 0x1d9;
+const DEBUGCTL_BTF: u64 = 1 << 1;
 /// The PAT after reset. SDM vol. 3A, table 13-11.
 const PAT_AT_RESET: u64 = 0x0007_0406_0007_0406;
 
@@ -49,6 +51,11 @@ mod page {
     pub(super) const GUEST: usize = 0;
     pub(super) const HOST: usize = 1;
     pub(super) const HARDWARE: usize = 2;
+}
+
+/// Whether RFLAGS.TF steps from branch to branch. The register is the guest's own.
+fn steps_branches() -> bool {
+    read_msr(DEBUGCTL).is_ok_and(|control| control & DEBUGCTL_BTF != 0)
 }
 
 /// A virtual processor under SVM.
@@ -177,7 +184,7 @@ impl Backend for Processor {
         self.vmcb.save.rflags &= !RFLAGS_RESUME;
         // APM vol. 2, 13.1.4: a debug exception after each instruction while TF is set. The step over
         // an NMI handler's IRET is Bouncer's own.
-        if self.vmcb.save.rflags & RFLAGS_TRAP != 0 && !self.nmi.stepping {
+        if self.vmcb.save.rflags & RFLAGS_TRAP != 0 && !self.nmi.stepping && !steps_branches() {
             self.vmcb.save.dr6 |= DR6_SINGLE_STEP;
             self.vmcb.control.event = event::exception(DEBUG_VECTOR);
         }

@@ -42,8 +42,10 @@ const DR6_AT_RESET: u64 = 0xffff_0ff0;
 const DEBUGCTL_BTF: u64 = 1 << 1;
 const CR0_PE: u64 = 1 << 0;
 const CR0_PG: u64 = 1 << 31;
-/// What is not offered: safer mode, supervisor keys, user interrupts, FRED.
-const CR4_NOT_OFFERED: u64 = 1 << 14 | 1 << 24 | 1 << 25 | 1 << 32;
+/// What is not offered: safer mode, supervisor keys, user interrupts, masked addresses, FRED.
+const CR4_NOT_OFFERED: u64 = 1 << 14 | 1 << 24 | 1 << 25 | 1 << 28 | 1 << 32;
+/// The activity state of a processor that runs.
+const ACTIVE: u64 = 0;
 /// 64-bit code in a segment's access rights.
 const RIGHTS_LONG: u64 = 1 << 13;
 
@@ -334,11 +336,14 @@ impl Processor {
             if let Some(event) = event {
                 set(Field::ENTRY_ERROR_CODE, event.error_code().into());
                 set(Field::ENTRY_INSTRUCTION_LEN, event.instruction_len().into());
+                // An event ends a halt (27.7.2). The step over HLT itself leaves the guest halted.
+                set(Field::ACTIVITY, ACTIVE);
             }
         }
-        // Behind STI and MOV SS the processor demands that a step that is due be pending (27.3.1.5).
+        // Behind STI, MOV SS and HLT the processor demands that a step that is due be pending (27.3.1.5).
         let blocked = read(Field::INTERRUPTIBILITY);
-        if blocked & (interruptibility::STI | interruptibility::MOV_SS) != 0 {
+        let is_halted = read(Field::ACTIVITY) != ACTIVE;
+        if is_halted || blocked & (interruptibility::STI | interruptibility::MOV_SS) != 0 {
             let pending = read(Field::PENDING_DEBUG) & !PENDING_STEP;
             let step = if self.is_stepping() { PENDING_STEP } else { 0 };
             // SAFETY: as above.

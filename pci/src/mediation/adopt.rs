@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::capability::enforced;
 use super::decision::{Decision, Msi, Reason, Step, Verdict};
-use super::guarded::{Guarded, Known, Recovery, Traits};
+use super::guarded::{Guarded, Known, PORTAL_BRIDGE_BYTES, Recovery, Traits};
 use super::list;
 use super::port_space::without_ports;
 use super::port_window::PortWindow;
@@ -397,6 +397,7 @@ fn locate(capabilities: &Capabilities) -> Known {
         express: at(Id::EXPRESS, 0x1c),
         advanced_features: at(Id::ADVANCED_FEATURES, 8),
         enhanced_allocation: at(Id::ENHANCED_ALLOCATION, 4),
+        portal_bridge: at(Id::FLATTENING_PORTAL_BRIDGE, PORTAL_BRIDGE_BYTES),
         acs: 0,
     }
 }

@@ -116,6 +116,10 @@ impl<const N: usize> Mediation<N> {
         if wakes && !guarded.traits.keeps_state_in_d3 {
             guarded.recovery = Recovery::Isolation;
             decision.obey(Effect::Reset { function });
+            if let Some(virtuals) = &mut guarded.virtuals {
+                virtuals.reset();
+                decision.store(write.at, virtuals.control_register(), 0);
+            }
         }
         decision
     }

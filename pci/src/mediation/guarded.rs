@@ -51,6 +51,9 @@ pub(super) enum Part {
     Plain,
 }
 
+/// Bytes of [`Id::FLATTENING_PORTAL_BRIDGE`](crate::spec::capability::Id::FLATTENING_PORTAL_BRIDGE).
+pub(super) const PORTAL_BRIDGE_BYTES: u16 = 0x24;
+
 /// Where the mediated capabilities are; 0 for those that are absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Known {
@@ -59,6 +62,7 @@ pub(super) struct Known {
     pub(super) express: u16,
     pub(super) advanced_features: u16,
     pub(super) enhanced_allocation: u16,
+    pub(super) portal_bridge: u16,
     pub(super) acs: u16,
 }
 
@@ -152,6 +156,7 @@ impl Guarded {
 
     fn capability_part(&self, offset: u16) -> Part {
         let is = |start: u16, into: u16| start != 0 && offset == start + into;
+        let is_within = |start: u16, bytes| start != 0 && (start..start + bytes).contains(&offset);
         if let Some((layout, _)) = &self.msi {
             if offset == layout.offset {
                 return Part::MsiControl;
@@ -176,6 +181,9 @@ impl Guarded {
         } else if known.enhanced_allocation != 0 && offset >= known.enhanced_allocation {
             // Its entries have no fixed length. What follows is not shadowed, only kept as it is.
             Part::EnhancedAllocation
+        } else if is_within(known.portal_bridge, PORTAL_BRIDGE_BYTES) {
+            // Ports of ours pass on what their bus numbers and windows say, and nothing besides.
+            Part::Chipset
         } else if self.traits.is_host_bridge || self.is_fixed_of_isa_bridge(offset) {
             Part::Chipset
         } else {

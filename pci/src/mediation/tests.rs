@@ -830,6 +830,62 @@ fn a_removed_device_is_hidden_until_it_is_adopted_again() {
     assert!(world.mediation.knows(at));
 }
 
+#[test]
+fn whoever_comes_in_the_place_of_a_hidden_function_is_read_anew() {
+    let mut world = World::new();
+    let at = world.at(EDU);
+    world.mediation.forget(world.ids[EDU]);
+    let identity = |world: &mut World| {
+        let found = world.mediation.discover(&world.machine, at).unwrap();
+        let topology = world.mediation.topology();
+        found.map(|id| topology.function(id).unwrap().identity.dword())
+    };
+    assert_eq!(identity(&mut world), Some(0x11e8_1234));
+    world.machine.functions[EDU].set32(0, 0x1000_8086);
+    assert_eq!(identity(&mut world), Some(0x1000_8086));
+    world.machine.functions[EDU].set32(0, u32::MAX);
+    assert_eq!(identity(&mut world), None, "nobody came");
+}
+
+/// PCI Express Base 6.0, section 7.8.11: a port may pass on ids and addresses by vectors of its own.
+#[test]
+fn a_port_passes_on_nothing_besides_its_bus_numbers_and_windows() {
+    let mut machine = Machine::new();
+    let port = &mut machine.functions[PORT];
+    port.bytes[0x81] = 0xc0;
+    port.set32(0xc0, 0x0000_0015);
+    port.writable[0xc4..0xe4].fill(0xff);
+    let mut world = World::of(machine);
+    for offset in (0xc4..0xe4).step_by(4) {
+        let verdict = world.write32(PORT, offset, u32::MAX);
+        assert_eq!(verdict, Verdict::Drop(Reason::Chipset), "{offset:#x}");
+        assert_eq!(world.machine.functions[PORT].u32(offset), 0, "{offset:#x}");
+    }
+}
+
+#[test]
+fn virtual_functions_end_when_their_physical_one_wakes() {
+    let mut world = with_virtual_functions();
+    let appear = |world: &mut World| {
+        world.effects.clear();
+        world.write(NIC, Register::word(0x108), 9);
+        let mut effects = world.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::VirtualFunctionsAppear { count: 4, .. }))
+    };
+    assert!(appear(&mut world));
+    world.write(NIC, Register::word(0x64), 3);
+    world.write(NIC, Register::word(0x64), 0);
+    assert_eq!(world.machine.functions[NIC].u32(0x108) & 0xffff, 0);
+    // Whoever obeys the reset forgets them.
+    let owner = world.ids[NIC];
+    let past: Vec<_> = world.mediation.topology().virtuals(owner).collect();
+    for id in past {
+        world.mediation.forget(id);
+    }
+    world.write32(NIC, 0x124, 0xfe90_0000);
+    assert!(appear(&mut world), "they are announced again");
+}
+
 fn with_virtual_functions() -> World {
     let mut machine = Machine::new();
     let nic = &mut machine.functions[NIC];

@@ -122,6 +122,11 @@ impl VirtualFunctions {
         self.control
     }
 
+    /// Where its control is.
+    pub(super) fn control_register(&self) -> Register {
+        Register::word(self.offset + sriov::CONTROL)
+    }
+
     /// What reset leaves.
     pub(super) fn reset(&mut self) {
         self.control = SriovControl::default();

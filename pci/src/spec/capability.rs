@@ -1,7 +1,7 @@
 //! Capabilities of the list in the first 256 bytes.
 //!
 //! Sources: PCI Local Bus 3.0, section 6.7 and 6.8; PCI Bus Power Management 1.2, section 3.2;
-//! PCI Express Base 6.0, sections 7.5.2, 7.5.3, 7.7.1, 7.7.2 and 7.8.5.
+//! PCI Express Base 6.0, sections 7.5.2, 7.5.3, 7.7.1, 7.7.2, 7.8.5 and 7.8.11.
 
 use bitfield::bitfield;
 
@@ -25,6 +25,8 @@ impl Id {
     pub const MSIX: Self = Self(0x11);
     /// Advanced features: a function-level reset for conventional devices.
     pub const ADVANCED_FEATURES: Self = Self(0x13);
+    /// Flattening portal bridge: what a port passes on, besides its bus numbers and windows.
+    pub const FLATTENING_PORTAL_BRIDGE: Self = Self(0x15);
     /// Enhanced allocation: resources at addresses no base address register holds.
     pub const ENHANCED_ALLOCATION: Self = Self(0x14);
 }

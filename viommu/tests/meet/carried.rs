@@ -3,7 +3,7 @@
 use kit::SparseMemory;
 use memory::{ByteRange, Gpa, GuestMemory, Iova};
 use viommu::Access::{Read, Write};
-use viommu::{Mode, Scope, Shadow, Translations};
+use viommu::{Loans, Mode, Scope, Shadow, Translations};
 use vtd::domain;
 use vtd::spec::registers::{Cap, Ecap, offset};
 
@@ -157,6 +157,35 @@ fn what_one_exit_does_not_finish_the_next_ones_do() {
         assert_eq!(lent.find(page << 12, Read), Some(0x10_0000 + page * 0x2000));
     }
     assert!(shadow.carry_on(&tables.0, &mut lent, &mut 0), "all is done");
+}
+
+#[test]
+fn a_page_goes_alone_from_among_many_that_hardware_has_as_one() {
+    let (tables, mut shadow, mut lent) = (Tables::new(), shadow(), Lent::default());
+    tables.put(0x2000, 0x3003);
+    tables.put(0x3000, 0x4003);
+    for page in 0..512 {
+        tables.put(0x4000 + page * 8, 0x20_0003 + (page << 12));
+    }
+    assert!(shadow.carry_on(&tables.0, &mut lent, &mut 100_000));
+    assert_eq!(lent.lent(Iova::new(0)).map(|page| page.len()), Some(LARGE));
+    tables.put(0x4000 + 400 * 8, 0);
+    let run = Scope::Run {
+        domain: DOMAIN,
+        first: 400,
+        mask: 0,
+    };
+    shadow.forget(run);
+    let mut exits = 1;
+    while !shadow.carry_on(&tables.0, &mut lent, &mut 4096) {
+        exits += 1;
+        assert!(exits < 10, "it comes to an end");
+    }
+    assert!(exits > 1, "one exit is not enough for so many pages");
+    for page in 0..512 {
+        let wanted = Some(0x20_0000 + (page << 12)).filter(|_| page != 400);
+        assert_eq!(lent.find(page << 12, Write), wanted, "page {page}");
+    }
 }
 
 /// An index near the beginning or the end of a table.

@@ -1,6 +1,7 @@
 //! Orders that the manual forbids have no effect, and what a queue must not hold stops it.
 
-use viommu::{Access, Width, Work};
+use memory::Gpa;
+use viommu::{Access, Mode, Width, Work};
 use vtd::spec::registers::{Cap, Fsts, Gsts, offset};
 
 use crate::stage::Board;
@@ -43,8 +44,31 @@ fn wait(data: u64, at: u64) -> [u64; 2] {
 
 fn status(board: &Board) -> u64 {
     let mut bytes = [0; 8];
-    memory::GuestMemory::read(&board.memory, memory::Gpa::new(STATUS), &mut bytes).unwrap();
+    memory::GuestMemory::read(&board.memory, Gpa::new(STATUS), &mut bytes).unwrap();
     u64::from_le_bytes(bytes)
+}
+
+#[test]
+fn who_comes_while_translation_is_switched_on_follows_the_new_rule_already() {
+    let board = board();
+    board.write64(offset::RTADDR, QUEUE);
+    board.write32(offset::GCMD, SRTP);
+    let mode = || board.unit.borrow().mode();
+    assert_eq!(mode(), Mode::Physical);
+    let mut budget = 1_000;
+    board
+        .unit
+        .borrow_mut()
+        .write(offset::GCMD, &TE.to_le_bytes());
+    let tables = Mode::Tables(Gpa::new(QUEUE));
+    assert_eq!(board.step(&mut budget), Some(Work::Switch(tables)));
+    // Devices are being told; the guest is not yet.
+    assert!(!Gsts(board.read32(offset::GSTS)).tes());
+    assert_eq!(mode(), tables);
+    assert_eq!(board.step(&mut budget), None);
+    assert!(Gsts(board.read32(offset::GSTS)).tes());
+    board.write32(offset::GCMD, 0);
+    assert_eq!(mode(), Mode::Physical);
 }
 
 #[test]

@@ -128,11 +128,21 @@ impl Lent {
 
 impl Loans for Lent {
     fn lend(&mut self, at: ByteRange<Iova>, page: Gpa, access: Granted) {
+        let (start, end) = (at.start().raw(), at.last().raw() + 1);
+        let is_so = |(from, to, where_to, granted): &(u64, u64, u64, Granted)| {
+            *from <= start
+                && end <= *to
+                && where_to + (start - from) == page.raw()
+                && *granted == access
+        };
+        if self.0.iter().any(is_so) {
+            return;
+        }
         self.revoke(at);
-        let (first, end) = (page.raw(), page.raw() + at.len());
-        if Self::MEMORY.start <= first && end <= Self::MEMORY.end {
-            let start = at.start().raw();
-            self.0.push((start, start + at.len(), first, access));
+        if Self::MEMORY.start <= page.raw() && page.raw() + at.len() <= Self::MEMORY.end {
+            self.0.push((start, end, page.raw(), access));
+            self.merge(start, 1 << 21);
+            self.merge(start, 1 << 30);
         }
     }
 
@@ -153,6 +163,30 @@ impl Loans for Lent {
         let mut all = self.0.iter();
         let (start, end, ..) = all.find(|(start, end, ..)| (*start..*end).contains(&at.raw()))?;
         ByteRange::new(Iova::new(*start), end - start)
+    }
+}
+
+impl Lent {
+    /// What lies around `at` becomes one page of so many `bytes`, as hardware would have it, if it is alike.
+    fn merge(&mut self, at: u64, bytes: u64) {
+        let base = at / bytes * bytes;
+        let is_inside =
+            |(start, end, ..): &(u64, u64, u64, Granted)| base <= *start && *end <= base + bytes;
+        let inside: Vec<_> = self.0.iter().copied().filter(is_inside).collect();
+        let covered: u64 = inside.iter().map(|(start, end, ..)| end - start).sum();
+        let Some((start, _, to, access)) = inside.first().copied() else {
+            return;
+        };
+        let Some(page) = to.checked_sub(start - base) else {
+            return;
+        };
+        let is_alike = |(start, _, to, granted): &(u64, u64, u64, Granted)| {
+            *to == page + (start - base) && *granted == access
+        };
+        if covered == bytes && page.is_multiple_of(bytes) && inside.iter().all(is_alike) {
+            self.0.retain(|one| !is_inside(one));
+            self.0.push((base, base + bytes, page, access));
+        }
     }
 }
 

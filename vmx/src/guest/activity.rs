@@ -7,6 +7,7 @@ use crate::spec::field::Field;
 
 const TF: u64 = 1 << 8;
 const BTF: u64 = 1 << 1;
+const HALTED: u64 = 1;
 
 impl State<'_> {
     /// The first demand that is not met.
@@ -18,6 +19,7 @@ impl State<'_> {
         let has_virtual_nmis = self.get(Field::PIN_CONTROLS) & u64::from(pin::VIRTUAL_NMIS) != 0;
         let flags = self.get(Field::RFLAGS);
         let is_shadowed = blocked & (STI | MOV_SS) != 0;
+        let is_halted = self.get(Field::ACTIVITY) == HALTED;
         let steps = flags & TF != 0 && self.get(Field::DEBUGCTL) & BTF == 0;
         let pending = self.get(Field::PENDING_DEBUG);
         let is_told = pending & PENDING_STEP != 0;
@@ -67,9 +69,9 @@ impl State<'_> {
             })
             .or_else(|| {
                 self.demand(
-                    !is_shadowed || steps == is_told,
+                    !(is_shadowed || is_halted) || steps == is_told,
                     Field::PENDING_DEBUG,
-                    "behind STI or MOV SS it must tell of a single step exactly if one is due",
+                    "behind STI, MOV SS or HLT it must tell of a single step exactly if one is due",
                 )
             })
             .or_else(|| {

@@ -162,6 +162,16 @@ fn a_step_behind_sti_must_be_pending() {
 }
 
 #[test]
+fn a_step_over_hlt_must_be_pending_while_the_processor_halts() {
+    let mut fields = long_mode();
+    fields.insert(Field::RFLAGS, 2 | TF);
+    fields.insert(Field::ACTIVITY, 1);
+    assert!(judge(&fields).is_some_and(|it| it.field == Field::PENDING_DEBUG));
+    fields.insert(Field::PENDING_DEBUG, crate::spec::control::PENDING_STEP);
+    assert_eq!(judge(&fields), None);
+}
+
+#[test]
 fn the_entries_of_pae_paging_are_looked_at() {
     let mut fields = real_mode();
     fields.insert(Field::CR0, 0x8000_0031);

@@ -61,7 +61,8 @@ impl Watch {
 
     /// What one more fault at `now` calls for.
     pub fn fault(&mut self, now: u64, limits: Limits) -> Reaction {
-        let is_new_window = now.saturating_sub(self.window_start) >= limits.window;
+        // The clock may be set back by whom it belongs to: that, too, ends the window.
+        let is_new_window = now.wrapping_sub(self.window_start) >= limits.window;
         if is_new_window {
             self.window_start = now;
             self.in_window = 0;
@@ -117,6 +118,15 @@ mod tests {
         assert_eq!(watch.fault(3, LIMITS), Reaction::Count);
         assert_eq!(watch.fault(4, LIMITS), Reaction::Count);
         assert_eq!(watch.fault(200, LIMITS), Reaction::Log { left_out: 2 });
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_make_one_window_of_all_that_follows() {
+        let mut watch = Watch::new(1_000_000);
+        for now in (0..100).map(|fault| fault * 150) {
+            let reaction = watch.fault(now, LIMITS);
+            assert_eq!(reaction, Reaction::Log { left_out: 0 }, "at {now}");
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("meddle-rom", 30, meddle::concealed::rom),
     on_request("meddle-chipset", 30, meddle::chipset::run),
     on_request("meddle-moved-table", 60, meddle::tables::moved),
+    on_request("meddle-woken-table", 60, meddle::tables::woken),
     on_request("meddle-forms", 60, meddle::forms::run),
     on_request("meddle-windows", 30, meddle::windows::bridges),
     on_request("meddle-ports", 30, meddle::windows::ports),

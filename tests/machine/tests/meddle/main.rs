@@ -49,6 +49,7 @@ const ATTACKS: &[&str] = &[
     "meddle-msi",
     "meddle-msix",
     "meddle-moved-table",
+    "meddle-woken-table",
     "meddle-race",
     "meddle-init",
     "meddle-firmware",
@@ -126,6 +127,7 @@ fn without_bouncer_the_lawful_checks_hold_and_the_attacks_succeed() {
         ("meddle-msi", "non-maskable interrupts came"),
         ("meddle-msix", "as the guest wrote it"),
         ("meddle-moved-table", "as the guest wrote it"),
+        ("meddle-woken-table", "as the guest wrote it"),
         ("meddle-ports", "decodes the ports"),
         ("meddle-chipset", "moved: PCIEXBAR"),
     ]);

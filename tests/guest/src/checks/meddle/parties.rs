@@ -47,6 +47,8 @@ pub(super) mod register {
 
 /// Capabilities by their numbers.
 pub(super) mod capability {
+    /// Power management.
+    pub(crate) const POWER: u8 = 0x01;
     /// Message signalled interrupts.
     pub(crate) const MSI: u8 = 0x05;
     /// The same with a table.

@@ -118,6 +118,45 @@ pub(in super::super) fn moved(figures: &mut Figures) -> Verdict {
     Ok(())
 }
 
+/// Puts the network card to sleep and wakes it, which may have reset it, and writes an evil entry where its
+/// table is all the same.
+pub(in super::super) fn woken(figures: &mut Figures) -> Verdict {
+    /// PCI Bus Power Management 1.2, section 3.2.4: control and status, and two of its fields.
+    const POWER_STATE: u16 = 4;
+    const D3HOT: u16 = 3;
+    const NO_SOFT_RESET: u16 = 1 << 3;
+    let roads = Roads::open()?;
+    let truth = Truth::open()?;
+    let function = parties::of_class(VIRTIO_NETWORK)?;
+    let driver = |verb: &str| {
+        let path = format!("/sys/bus/pci/drivers/virtio-pci/{verb}");
+        std::fs::write(&path, function.to_string()).attempt(&path)
+    };
+    driver("unbind")?;
+    let command = roads.word(function, register::COMMAND) | register::MEMORY;
+    roads.put_word(function, register::COMMAND, command);
+    let table = Table::of(&roads, function)?;
+    let power = parties::capability_of(&roads, function, capability::POWER)? + POWER_STATE;
+    let awake = roads.word(function, power);
+    ensure!(
+        awake & NO_SOFT_RESET == 0,
+        "{function} says that it sleeps without a reset: {awake:#x}"
+    );
+    let last = table.entries - 1;
+    for state in [D3HOT, 0] {
+        roads.put_word(function, power, awake & !D3HOT | state);
+    }
+    roads.put_word(function, register::COMMAND, command);
+    table.write(last, TO_FIRST, 0x402, 4);
+    let what = format!("{function}: its table after a sleep");
+    let outcome = table.judge(&truth, last, TO_FIRST, 0x402, &what);
+    table.restore(last, [0, 0, 0, MASKED]);
+    driver("bind")?;
+    outcome?;
+    figures.tell("meddle.woken-table.oracle", truth.is_known());
+    Ok(())
+}
+
 /// NMI, SMI, INIT, ExtINT; into memory; into Bouncer and the remapping unit; a guessed handle.
 fn messages(vitals: &Vitals) -> Vec<(u64, u32)> {
     let mut messages = vec![
