@@ -10,8 +10,8 @@ use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
 use machine::{Scene, loud};
 use qemu::{Line, Outcome};
 
-/// How long a start of the system may take: a multiple of what an emulator needs on two busy cores.
-const PATIENCE: Duration = Duration::from_secs(400);
+/// How long a start of the system may take: many times what an emulator needs that has a core to itself.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Starts, and what each ends in.
 const ORDERS: &[&str] = &["reboot", "reboot", "kexec", "poweroff"];
