@@ -151,5 +151,7 @@ pub(crate) fn memory_of(handoff: &Handoff) -> MemoryPieces {
             }
         }
     }
+    // Most of what is asked for lies in the largest.
+    pieces.sort_unstable_by_key(|piece| core::cmp::Reverse(piece.len()));
     pieces
 }

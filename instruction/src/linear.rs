@@ -177,27 +177,27 @@ mod entry {
 }
 
 /// What the entries of one walk grant together (SDM vol. 3A, 4.6): a right that one of them
-/// withholds is not there.
+/// withholds is not there. The bits are an entry's; that which forbids fetches is turned round.
 #[derive(Clone, Copy)]
-struct Grant {
-    user: bool,
-    writable: bool,
-    fetchable: bool,
-}
+struct Grant(u64);
 
 impl Grant {
-    const ALL: Self = Self {
-        user: true,
-        writable: true,
-        fetchable: true,
-    };
+    const ALL: Self = Self(entry::USER | entry::WRITABLE | entry::NO_FETCH);
 
     fn and(self, entry: u64) -> Self {
-        Self {
-            user: self.user && entry & entry::USER != 0,
-            writable: self.writable && entry & entry::WRITABLE != 0,
-            fetchable: self.fetchable && entry & entry::NO_FETCH == 0,
-        }
+        Self(self.0 & (entry ^ entry::NO_FETCH))
+    }
+
+    fn is_users(self) -> bool {
+        self.0 & entry::USER != 0
+    }
+
+    fn is_writable(self) -> bool {
+        self.0 & entry::WRITABLE != 0
+    }
+
+    fn is_fetchable(self) -> bool {
+        self.0 & entry::NO_FETCH != 0
     }
 }
 
@@ -237,12 +237,13 @@ impl<M: GuestMemory> Walk<'_, M> {
     fn descend(&self, root: u64, levels: u32, mut grant: Grant) -> Result<Gpa, Fault> {
         let mut table = root;
         let mut level = levels;
+        let reserved = self.reserved();
         loop {
             let shift = 12 + 9 * (level - 1);
             let index = (self.linear >> shift) & 0x1ff;
             let entry = self.present(self.memory.read_u64(Gpa::new(table | (index << 3)))?)?;
             let is_leaf = level == 1 || (level <= 3 && entry & entry::LARGE != 0);
-            if entry & self.reserved(level, shift, entry) != 0 {
+            if entry & (reserved | reserved_of(level, shift, entry)) != 0 {
                 return Err(self.fault(Cause::Reserved));
             }
             grant = grant.and(entry);
@@ -258,8 +259,8 @@ impl<M: GuestMemory> Walk<'_, M> {
         }
     }
 
-    /// The bits of a 64-bit `entry` that must be zero (SDM vol. 3A, tables 4-8 to 4-20).
-    fn reserved(&self, level: u32, shift: u32, entry: u64) -> u64 {
+    /// The bits of every 64-bit entry that must be zero (SDM vol. 3A, tables 4-8 to 4-20).
+    fn reserved(&self) -> u64 {
         let mut reserved = entry::ADDRESS & !self.paging.physical_mask();
         if !self.paging.can_forbid_fetches() {
             reserved |= entry::NO_FETCH;
@@ -267,12 +268,6 @@ impl<M: GuestMemory> Walk<'_, M> {
         if !Efer(self.paging.efer).lma() {
             // Bits 62:52, which long mode ignores.
             reserved |= !entry::NO_FETCH & !low_bits(52);
-        }
-        if level > 3 {
-            reserved |= entry::LARGE;
-        } else if level > 1 && entry & entry::LARGE != 0 {
-            // Below the address of a large page; bit 12 is its PAT bit.
-            reserved |= low_bits(shift) & !low_bits(13);
         }
         reserved
     }
@@ -314,15 +309,17 @@ impl<M: GuestMemory> Walk<'_, M> {
     fn check(&self, grant: Grant) -> Result<(), Fault> {
         let paging = self.paging;
         let (cr0, cr4) = (Cr0(paging.cr0), Cr4(paging.cr4));
-        let is_fetchable = grant.fetchable || !paging.can_forbid_fetches();
+        let is_fetchable = grant.is_fetchable() || !paging.can_forbid_fetches();
         let is_allowed = match (paging.privilege, self.access) {
-            (Privilege::User, Access::Read) => grant.user,
-            (Privilege::User, Access::Write) => grant.user && grant.writable,
-            (Privilege::User, Access::Fetch) => grant.user && is_fetchable,
-            (Privilege::Supervisor, Access::Fetch) => !(grant.user && cr4.smep()) && is_fetchable,
+            (Privilege::User, Access::Read) => grant.is_users(),
+            (Privilege::User, Access::Write) => grant.is_users() && grant.is_writable(),
+            (Privilege::User, Access::Fetch) => grant.is_users() && is_fetchable,
+            (Privilege::Supervisor, Access::Fetch) => {
+                !(grant.is_users() && cr4.smep()) && is_fetchable
+            }
             (Privilege::Supervisor, Access::Read | Access::Write) => {
-                let is_touchable = !grant.user || !cr4.smap() || Rflags(paging.rflags).ac();
-                let is_read_only = self.access == Access::Write && cr0.wp() && !grant.writable;
+                let is_touchable = !grant.is_users() || !cr4.smap() || Rflags(paging.rflags).ac();
+                let is_read_only = self.access == Access::Write && cr0.wp() && !grant.is_writable();
                 is_touchable && !is_read_only
             }
         };
@@ -355,6 +352,18 @@ enum Cause {
     NotPresent,
     Protection,
     Reserved,
+}
+
+/// The bits of a 64-bit `entry` at `level` that must be zero besides.
+fn reserved_of(level: u32, shift: u32, entry: u64) -> u64 {
+    if level > 3 {
+        entry::LARGE
+    } else if level > 1 && entry & entry::LARGE != 0 {
+        // Below the address of a large page; bit 12 is its PAT bit.
+        low_bits(shift) & !low_bits(13)
+    } else {
+        0
+    }
 }
 
 fn low_bits(count: u32) -> u64 {

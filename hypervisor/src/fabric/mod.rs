@@ -17,7 +17,9 @@ mod remapping;
 mod reserved;
 mod shadows;
 mod space;
+mod stops;
 mod takeover;
+mod vectors;
 mod virtual_unit;
 mod virtuals;
 
