@@ -10,6 +10,7 @@ mod firmware;
 mod kernels;
 mod lock;
 mod packages;
+mod secure_boot;
 mod targets;
 mod tools;
 
@@ -21,6 +22,7 @@ use crate::stop::Stop;
 pub(crate) use emulators::{all as all_emulators, bochs, choose as choose_emulator};
 pub(crate) use firmware::fetch as fetch_firmware;
 pub(crate) use kernels::{Choice as KernelChoice, fetch as fetch_kernel, stock as stock_kernel};
+pub(crate) use secure_boot::fetch as fetch_secure_boot;
 pub(crate) use targets::Target;
 pub(crate) use tools::fetch as fetch_tools;
 
@@ -41,6 +43,10 @@ pub(crate) enum Need {
     Bochs,
     /// What masters a disc.
     Disc,
+    /// What signs programs for firmware.
+    Signing,
+    /// What plays a TPM.
+    Tpm,
     /// What unpacks Debian packages and their compressed modules.
     Unpacking,
     /// A target of the Rust toolchain.
@@ -48,10 +54,12 @@ pub(crate) enum Need {
 }
 
 /// Everything any command needs.
-pub(crate) const ALL: [Need; 7] = [
+pub(crate) const ALL: [Need; 9] = [
     Need::Qemu,
     Need::Bochs,
     Need::Disc,
+    Need::Signing,
+    Need::Tpm,
     Need::Unpacking,
     Need::Rust(Target::BareMetal),
     Need::Rust(Target::Guest),
@@ -106,6 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
         "UEFI firmware at {}",
         fetch_firmware()?.code.display()
     ));
+    fetch_secure_boot()?;
     say(&format!(
         "the guest's tools at {}",
         fetch_tools()?.display()

@@ -66,6 +66,7 @@ fn prepare(options: &Options) -> Result<(), Stop> {
         emulators: setup::all_emulators()?,
         bochs: setup::bochs().ok(),
         firmware: Some(setup::fetch_firmware()?),
+        secure_boot: Some(setup::fetch_secure_boot()?),
         kernels,
         guest_init: build::guest()?,
         tools: Some(setup::fetch_tools()?),
