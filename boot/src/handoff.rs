@@ -22,7 +22,7 @@ pub use start::{GuestKind, GuestStart, Register, SegmentState, TableState};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BOUNCER\0");
 
 /// The layout this crate knows. Raised with every change of [`Handoff`].
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// How many segments of the image are told.
 pub const MAX_SEGMENTS: usize = 8;
@@ -193,6 +193,9 @@ pub struct Handoff {
     pub tables: Span,
     /// A page below 1 MiB in usable RAM, used only to start the other processors.
     pub trampoline: u64,
+    /// Memory of the loader's in which it finds what the hypervisor said before its guest started ([`crate::echo`]);
+    /// empty if it does not ask. A loader that has it, and whom the hypervisor refuses, gets the processor back.
+    pub echo: Span,
     /// When the loader was entered.
     pub entry: TimeStamp,
     /// How to enter the guest.

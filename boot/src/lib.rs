@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+pub mod echo;
 pub mod efi;
 pub mod elf;
 pub mod facts;
@@ -21,6 +22,7 @@ pub mod modules;
 pub mod multiboot2;
 pub mod options;
 pub mod reservation;
+pub mod way_back;
 pub mod word;
 
 #[cfg(test)]

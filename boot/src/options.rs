@@ -11,6 +11,9 @@ use crate::word::{Word, words};
 /// The first port of COM1, where machines without a `serial=` word speak.
 pub const COM1: u16 = 0x3f8;
 
+const WAY_BACK: &[u8] = b"way-back=";
+const NO_WAY_BACK: &[u8] = b"way-back=off";
+
 /// What the command line says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -18,6 +21,9 @@ pub struct Options {
     pub serial_port: u16,
     /// What the hypervisor is to die of once it runs, to see its last words.
     pub rehearsal: Rehearsal,
+    /// Whether the machine may be started without Bouncer by a key, a variable or failed starts
+    /// ([`crate::way_back`]). Only firmware that starts Bouncer itself has those.
+    pub has_way_back: bool,
 }
 
 /// Why a command line was refused.
@@ -29,6 +35,8 @@ pub enum OptionsError {
     Again(Word),
     /// A death that nobody knows.
     Rehearsal(Word),
+    /// A way back that is not `off`.
+    WayBack(Word),
     /// A port that is no number of 16 bits, or not the first of eight ports.
     Port(Word),
 }
@@ -38,8 +46,8 @@ impl fmt::Display for OptionsError {
         match self {
             Self::Unknown(word) => write!(
                 f,
-                "Bouncer's command line has the unknown word {word}; it knows serial=PORT and \
-                 rehearse=panic|fault|entry"
+                "Bouncer's command line has the unknown word {word}; it knows serial=PORT, \
+                 way-back=off and rehearse=panic|fault|entry"
             ),
             Self::Again(word) => write!(
                 f,
@@ -48,6 +56,10 @@ impl fmt::Display for OptionsError {
             Self::Rehearsal(word) => write!(
                 f,
                 "Bouncer's command line says {word}; what can be rehearsed is panic, fault and entry"
+            ),
+            Self::WayBack(word) => write!(
+                f,
+                "Bouncer's command line says {word}; the way back is there unless it says way-back=off"
             ),
             Self::Port(word) => write!(
                 f,
@@ -66,7 +78,7 @@ impl Options {
     /// # Errors
     /// [`OptionsError`] naming the first word that makes no sense.
     pub fn parse(line: &[u8]) -> Result<Self, OptionsError> {
-        let (mut serial_port, mut rehearsal) = (None, None);
+        let (mut serial_port, mut rehearsal, mut way_back) = (None, None, None);
         for word in words(line) {
             if let Some(value) = word.strip_prefix(b"serial=") {
                 let port = port(value).ok_or(OptionsError::Port(Word::new(word)))?;
@@ -74,6 +86,11 @@ impl Options {
             } else if let Some(value) = word.strip_prefix(b"rehearse=") {
                 let death = death(value).ok_or(OptionsError::Rehearsal(Word::new(word)))?;
                 once(&mut rehearsal, death, word)?;
+            } else if word.starts_with(WAY_BACK) {
+                if word != NO_WAY_BACK {
+                    return Err(OptionsError::WayBack(Word::new(word)));
+                }
+                once(&mut way_back, false, word)?;
             } else {
                 return Err(OptionsError::Unknown(Word::new(word)));
             }
@@ -81,6 +98,7 @@ impl Options {
         Ok(Self {
             serial_port: serial_port.unwrap_or(COM1),
             rehearsal: rehearsal.unwrap_or(Rehearsal::NONE),
+            has_way_back: way_back.unwrap_or(true),
         })
     }
 }
@@ -106,6 +124,12 @@ fn death(text: &[u8]) -> Option<Rehearsal> {
 pub fn speaking_port(line: &[u8]) -> u16 {
     let mut values = words(line).filter_map(|word| word.strip_prefix(b"serial="));
     values.find_map(port).unwrap_or(COM1)
+}
+
+/// Whether there is a way back from a command line that may be refused: a word that takes it away counts
+/// wherever it stands.
+pub fn offers_way_back(line: &[u8]) -> bool {
+    !words(line).any(|word| word == NO_WAY_BACK)
 }
 
 /// A number in decimal, or with `0x` in hexadecimal, on which a bank of eight ports begins.
@@ -176,9 +200,30 @@ mod tests {
     fn an_unknown_word_is_named() {
         assert_eq!(
             serial("serial=0 quiet").unwrap_err().to_string(),
-            "Bouncer's command line has the unknown word 'quiet'; it knows serial=PORT and \
-                 rehearse=panic|fault|entry"
+            "Bouncer's command line has the unknown word 'quiet'; it knows serial=PORT, \
+                 way-back=off and rehearse=panic|fault|entry"
         );
+    }
+
+    #[test]
+    fn the_way_back_is_taken_away_by_one_word_alone() {
+        let has = |line: &[u8]| Options::parse(line).map(|options| options.has_way_back);
+        assert_eq!(has(b"serial=0"), Ok(true));
+        assert_eq!(has(b"serial=0 way-back=off"), Ok(false));
+        for line in [
+            "way-back=",
+            "way-back=on",
+            "way-back=offer",
+            "way-back=off way-back=off",
+        ] {
+            assert!(has(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_refused_line_that_takes_the_way_back_away_takes_it_away() {
+        assert!(!offers_way_back(b"fire way-back=off serial=fire"));
+        assert!(offers_way_back(b"fire way-back=offer"));
     }
 
     #[test]

@@ -32,6 +32,12 @@ impl Console {
         Self { serial, firmware }
     }
 
+    /// Writes a line on the firmware's console alone.
+    pub(crate) fn show(&self, line: &str) {
+        self.firmware.print(line);
+        self.firmware.print("\n");
+    }
+
     fn put(&mut self, byte: u8) {
         if let Some(uart) = self.serial.as_mut() {
             let _ = (0..PATIENCE).any(|_| uart.try_send_byte(byte).is_ok());

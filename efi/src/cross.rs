@@ -38,12 +38,14 @@ global_asm!(
     "push r14",
     "push r15",
     "mov [rip + bouncer_stack], rsp",
+    "mov rbx, cr3", // which the hypervisor keeps if it returns
     "mov rax, rdi",
     "mov rdi, rsi",
     "mov cr3, rdx",
     "mov rsp, rcx",
     "xor ebp, ebp",
     "call rax",
+    "mov cr3, rbx",
     "bouncer_crossed:",
     "mov rsp, [rip + bouncer_stack]",
     "pop r15",
@@ -98,7 +100,7 @@ impl Bridge {
         efi::start(&registers, gdt, rip, self.stack_top)
     }
 
-    /// Calls the hypervisor; comes back as its guest.
+    /// Calls the hypervisor; comes back as its guest, or because it refuses the machine.
     pub(crate) fn cross(self, entry: u64, handoff: u64) {
         let tables = self.tables.start().raw();
         // SAFETY: the image was placed and relocated, the hand-over validated; the tables map them, this

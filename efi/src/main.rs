@@ -1,7 +1,8 @@
 //! `bouncer.efi`: takes the machine over from UEFI firmware and gives it back as the first guest.
 //!
 //! Reads the policy that lies beside it, sets memory aside, and calls the hypervisor as if it were a
-//! function. When the call returns, this program and the firmware under it are a guest; ending with an error
+//! function. When the call returns, this program and the firmware under it are a guest, unless the hypervisor
+//! refused the machine; ending with an error
 //! makes the firmware go on to its next boot option (UEFI 2.10, 3.1.1). Every decision is made in
 //! libraries; here they are obeyed. Read this file from top to bottom for the order of things.
 #![no_std]
@@ -9,14 +10,17 @@
 // UNSAFETY: the entry from the firmware, and the clocks.
 #![expect(unsafe_code)]
 
+mod arrival;
 mod console;
 mod cross;
 mod drivers;
 mod files;
+mod measure;
 mod place;
 mod processors;
 mod refusal;
 mod services;
+mod way_back;
 
 use core::arch::x86_64::__cpuid;
 use core::fmt::Write;
@@ -25,22 +29,26 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU16, Ordering};
 use core::time::Duration;
 
+use boot::echo;
 use boot::elf::Image;
 use boot::facts::{Facts, Paging};
 use boot::handoff::{Handoff, Loader, TimeStamp};
 use boot::memory_map::{Region, RegionKind};
 use boot::options::{self, Options};
 use boot::reservation::{Needs, reserve};
+use boot::way_back::{KEY_MILLISECONDS, Reason};
+use memory::{ByteRange, Hpa};
 use policy::Policy;
 use processor::cpuid;
 use uefi_raw::table::system::SystemTable;
-use uefi_raw::{Guid, Handle, Status, guid};
+use uefi_raw::{Handle, Status};
 
 use console::Console;
 use files::Files;
 use place::Mapped;
 use refusal::Refusal;
 use services::Firmware;
+use way_back::WayBack;
 
 /// The hypervisor's image, without symbols.
 static HYPERVISOR: &[u8] = include_bytes!(env!(
@@ -55,12 +63,11 @@ static SYSTEM_TABLE: AtomicPtr<SystemTable> = AtomicPtr::new(ptr::null_mut());
 /// What makes firmware try its next boot option.
 const NEXT: Status = Status::ABORTED;
 
+/// Room for what the hypervisor says before its guest starts.
+const ECHO_BYTES: u64 = 32 * 1024;
+
 /// How long a refusal can be read before the machine is switched off.
 const READING: Duration = Duration::from_secs(10);
-
-/// The variable that lets a machine go on without Bouncer where Bouncer refuses: one byte, 1.
-const UNPROTECTED: &str = "BouncerUnprotected\0";
-const VENDOR: Guid = guid!("b0ce8b0c-5a1e-4c8e-9d57-626f756e6365");
 
 /// Where firmware starts this program. UEFI 2.10, 4.1.
 #[unsafe(no_mangle)]
@@ -76,21 +83,53 @@ extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {
         return NEXT;
     }
     let mut console = Console::open(firmware, options::COM1);
-    match start(firmware, &mut console) {
+    let mut words: &[u8] = &[];
+    match start(firmware, &mut console, &mut words) {
         Ok(()) => {
             let _ = writeln!(console, "Bouncer guards this machine; firmware goes on");
-            NEXT
         }
-        Err(refusal) => refuse(firmware, &mut console, &refusal),
+        Err(Obstacle::WayBack(reason)) => {
+            way_back::pass_over(firmware, &mut console, Some(reason));
+        }
+        Err(Obstacle::Refusal(refusal)) => {
+            // Firmware that cannot use all processors is guarded all the same.
+            let may_go_on = options::offers_way_back(words) && !is_guarded();
+            refuse(firmware, &mut console, &refusal, may_go_on);
+        }
+    }
+    NEXT
+}
+
+/// What keeps Bouncer from being started.
+enum Obstacle {
+    Refusal(Refusal),
+    WayBack(Reason),
+}
+
+impl<E: Into<Refusal>> From<E> for Obstacle {
+    fn from(error: E) -> Self {
+        Self::Refusal(error.into())
     }
 }
 
-fn start(firmware: Firmware, console: &mut Console) -> Result<(), Refusal> {
+impl From<Reason> for Obstacle {
+    fn from(reason: Reason) -> Self {
+        Self::WayBack(reason)
+    }
+}
+
+/// Does all there is to do. `words` become Bouncer's options as soon as they are read.
+fn start(
+    firmware: Firmware,
+    console: &mut Console,
+    words: &mut &'static [u8],
+) -> Result<(), Obstacle> {
     let files = Files::beside_this(firmware)?;
-    let words = files.read(files::OPTIONS)?.unwrap_or_default();
+    *words = files.read(files::OPTIONS)?.unwrap_or_default();
     let port = options::speaking_port(words);
     SERIAL_PORT.store(port, Ordering::Relaxed);
     *console = Console::open(firmware, port);
+    let way_back = WayBack::offer(firmware, console, options::offers_way_back(words))?;
     let options = Options::parse(words)?;
 
     let text = files.read(files::POLICY)?.ok_or(Refusal::NoPolicy)?;
@@ -99,7 +138,7 @@ fn start(firmware: Firmware, console: &mut Console) -> Result<(), Refusal> {
         Err(error) => {
             let _ = writeln!(console, "{}", error.rendered("policy.toml", text));
             let (line, column) = (error.at.line, error.at.column);
-            return Err(Refusal::Policy { line, column });
+            return Err(Refusal::Policy { line, column }.into());
         }
     };
     drop(files);
@@ -121,17 +160,14 @@ fn start(firmware: Firmware, console: &mut Console) -> Result<(), Refusal> {
     let own = place::own(firmware, reservation.total)?;
     let trampoline = place::trampoline(firmware)?;
     let tables = place::tables(firmware)?;
+    let echo = place::scratch(firmware, ECHO_BYTES)?;
     let bridge = cross::Bridge::build(firmware)?;
-    let memory = place::bytes(own);
+    // The hypervisor clears what lies behind this when it takes it.
+    let told = ByteRange::new(own.start(), reservation.free).ok_or(Refusal::NoRoom { bytes: 0 })?;
+    let memory = place::bytes(told);
     let entry = image.load(memory, own.start().raw())?;
     place::copy(text, memory, reservation.policy);
 
-    let stopped = drivers::stop(firmware);
-    let map = place::memory_map(firmware)?;
-    let map = map.overlaid(Region {
-        range: own,
-        kind: RegionKind::BOUNCER,
-    })?;
     let mut handoff = Handoff::new(Loader::EFI);
     handoff.serial_port = options.serial_port;
     handoff.rehearsal = options.rehearsal;
@@ -139,26 +175,56 @@ fn start(firmware: Firmware, console: &mut Console) -> Result<(), Refusal> {
     handoff.rsdp = rsdp;
     handoff.tables = tables.into();
     handoff.trampoline = trampoline.start().raw();
+    handoff.echo = echo.into();
     handoff.guest = bridge.far_side();
-    handoff.describe_memory(&map);
     handoff.describe_image(&image.segments());
     handoff.entry = entered;
+
+    way_back.take_keys(|| is_before(&entered, facts.pm_timer))?;
+    if let Err(status) = measure::guard(firmware, HYPERVISOR, words, text) {
+        let _ = writeln!(console, "The TPM cannot be told of Bouncer ({status:?})");
+    }
+    way_back.count(console);
+    let stopped = drivers::stop(firmware);
+    let crossed = cross(firmware, handoff, own, |handoff| {
+        place::copy(handoff, memory, reservation.handoff);
+        bridge.cross(entry, own.start().raw() + reservation.handoff);
+    });
+    // What the hypervisor said stands on the serial line already.
+    for line in echo::lines(place::view(echo)) {
+        console.show(line);
+    }
+    if crossed.is_err() {
+        way_back.uncount();
+    }
+    // From here on this is a guest, unless the hypervisor refused.
+    let gathered = crossed.and_then(|()| processors::gather(firmware));
+    drivers::start(firmware, &stopped);
+    gathered?;
+    way_back.forget_when_arrived(console);
+    Ok(())
+}
+
+/// Completes the hand-over and lets `over` take its bytes to the hypervisor.
+fn cross(
+    firmware: Firmware,
+    mut handoff: Handoff,
+    own: ByteRange<Hpa>,
+    over: impl FnOnce(&[u8]),
+) -> Result<(), Refusal> {
+    let map = place::memory_map(firmware)?;
+    let map = map.overlaid(Region {
+        range: own,
+        kind: RegionKind::BOUNCER,
+    })?;
+    handoff.describe_memory(&map);
     handoff.seal();
     handoff.validate()?;
-    place::copy(
-        zerocopy::IntoBytes::as_bytes(&handoff),
-        memory,
-        reservation.handoff,
-    );
-    bridge.cross(entry, own.start().raw() + reservation.handoff);
-
-    // From here on this is a guest.
-    if !is_guarded() {
-        return Err(Refusal::NotGuarded);
+    over(zerocopy::IntoBytes::as_bytes(&handoff));
+    if is_guarded() {
+        return Ok(());
     }
-    processors::gather(firmware)?;
-    drivers::start(firmware, &stopped);
-    Ok(())
+    Err(Refusal::Declined)
 }
 
 /// Whether Bouncer runs below, as CPUID tells.
@@ -169,13 +235,14 @@ fn is_guarded() -> bool {
     __cpuid(1).ecx & HYPERVISOR_PRESENT != 0 && said.as_flattened() == cpuid::SIGNATURE
 }
 
+/// What every power-management timer has.
+const TIMER_BITS: u32 = 0x00ff_ffff;
+
 /// Both clocks, now.
 fn time(pm_timer: Option<u16>) -> TimeStamp {
-    /// What every timer has.
-    const BITS: u32 = 0x00ff_ffff;
     // SAFETY: the FADT names the port as the timer, which reading does not change; nor does RDTSC.
     let (tsc, ticks) = unsafe {
-        let ticks = pm_timer.map(|port| x86::io::inl(port) & BITS);
+        let ticks = pm_timer.map(|port| x86::io::inl(port) & TIMER_BITS);
         (core::arch::x86_64::_rdtsc(), ticks)
     };
     TimeStamp {
@@ -185,26 +252,28 @@ fn time(pm_timer: Option<u16>) -> TimeStamp {
     }
 }
 
+/// Whether it is not yet time to go on whether or not a key came. Without a timer it never is.
+fn is_before(entered: &TimeStamp, pm_timer: Option<u16>) -> bool {
+    /// Of the timer, a second. ACPI 6.5, 4.8.3.3.
+    const TICKS: u64 = 3_579_545;
+    let now = time(pm_timer);
+    let passed = u64::from(now.pm_timer.wrapping_sub(entered.pm_timer) & TIMER_BITS);
+    now.has_pm_timer != 0 && passed * 1000 < TICKS * u64::from(KEY_MILLISECONDS)
+}
+
 /// Says why Bouncer does not start, and lets nobody start unprotected unless somebody has allowed that.
-fn refuse(firmware: Firmware, console: &mut Console, refusal: &Refusal) -> Status {
+fn refuse(firmware: Firmware, console: &mut Console, refusal: &Refusal, may_go_on: bool) {
     let _ = writeln!(console, "Bouncer does not start: {refusal}");
     firmware.wait(READING);
-    let mut name = [0; UNPROTECTED.len()];
-    for (place, letter) in name.iter_mut().zip(UNPROTECTED.bytes()) {
-        *place = letter.into();
-    }
-    let is_allowed = firmware.variable(&name, &VENDOR) == Some(1);
-    if is_allowed {
-        let _ = writeln!(
-            console,
-            "The variable BouncerUnprotected allows it: firmware goes on WITHOUT Bouncer"
-        );
-        return NEXT;
+    if may_go_on && way_back::allows_unprotected(firmware) {
+        way_back::pass_over(firmware, console, None);
+        return;
     }
     let _ = writeln!(
         console,
         "Nothing is started without Bouncer; to start it all the same, choose it in the firmware's boot \
-         menu, or set the variable BouncerUnprotected. The machine is switched off\n@ended refused"
+         menu, or set the variable {}. The machine is switched off\n@ended refused",
+        boot::way_back::UNPROTECTED
     );
     firmware.power_off()
 }

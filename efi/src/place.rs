@@ -76,6 +76,13 @@ pub(crate) fn bytes(range: ByteRange<Hpa>) -> &'static mut [u8] {
     }
 }
 
+/// The bytes of pages that [`scratch`] gave and somebody else has written since.
+pub(crate) fn view(range: ByteRange<Hpa>) -> &'static [u8] {
+    let at = range.start().raw() as *const u8;
+    // SAFETY: as for `bytes`; the hypervisor, who wrote them, does not any more.
+    unsafe { core::slice::from_raw_parts(at, range.len() as usize) }
+}
+
 /// Copies `from` to `offset` in `to`, which was set aside for it.
 pub(crate) fn copy(from: &[u8], to: &mut [u8], offset: u64) {
     let room = to.get_mut(offset as usize..);

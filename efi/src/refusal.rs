@@ -33,8 +33,8 @@ macro_rules! refusals {
             NoMemoryMap(Status),
             /// This program lies where the hypervisor's first tables do not reach.
             TooHigh { at: u64 },
-            /// The hypervisor gave the machine back without being there.
-            NotGuarded,
+            /// The hypervisor refuses the machine, for a reason that it told.
+            Declined,
             /// The other processors do not answer the firmware.
             Processors(Status),
         }
@@ -88,9 +88,7 @@ macro_rules! refusals {
                         "the firmware loaded bouncer.efi at {at:#x}, above 4 GiB, where the hypervisor \
                          cannot be called from"
                     ),
-                    Self::NotGuarded => f.write_str(
-                        "the hypervisor gave the machine back without guarding it; bouncer.efi is damaged",
-                    ),
+                    Self::Declined => f.write_str("the hypervisor refuses this machine, as it says above"),
                     Self::Processors(status) => write!(
                         f,
                         "the other processors do not answer the firmware any more ({status:?}), and an \

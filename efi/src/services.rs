@@ -12,11 +12,19 @@ use core::slice;
 use core::time::Duration;
 
 use memory::{ByteRange, Hpa, PAGE_SIZE};
-use uefi_raw::protocol::console::SimpleTextOutputProtocol;
-use uefi_raw::table::boot::{AllocateType, BootServices, MemoryDescriptor, MemoryType};
+use uefi_raw::protocol::console::{InputKey, SimpleTextInputProtocol, SimpleTextOutputProtocol};
+use uefi_raw::table::boot::{
+    AllocateType, BootServices, EventNotifyFn, EventType, MemoryDescriptor, MemoryType, Tpl,
+};
 use uefi_raw::table::runtime::{ResetType, RuntimeServices, VariableAttributes};
 use uefi_raw::table::system::SystemTable;
 use uefi_raw::{Boolean, Guid, Handle, Status};
+
+/// Letters that a variable's name has at most, with the zero at its end.
+const NAME: usize = 24;
+
+/// A variable's name, with zeros behind it.
+pub(crate) type Name = [u16; NAME];
 
 /// The firmware that called this program.
 #[derive(Clone, Copy)]
@@ -81,6 +89,16 @@ impl Firmware {
             // show it loses it.
             let _ = unsafe { (screen.as_ref().output_string)(screen.as_ptr(), line.as_ptr()) };
         }
+    }
+
+    /// The next key that was pressed, as a character; `None` if there is none.
+    pub(crate) fn key(&self) -> Option<char> {
+        let keyboard = NonNull::<SimpleTextInputProtocol>::new(self.told().stdin)?;
+        let mut key = InputKey::default();
+        // SAFETY: the keyboard is the firmware's, and the key's place is written.
+        let status = unsafe { (keyboard.as_ref().read_key_stroke)(keyboard.as_ptr(), &mut key) };
+        let letter = char::from_u32(key.unicode_char.into());
+        letter.filter(|_| status == Status::SUCCESS)
     }
 
     /// Takes pages whose last byte lies below `below`; `bytes` are rounded up to whole pages.
@@ -207,9 +225,9 @@ impl Firmware {
         let _ = unsafe { (self.boot().stall)(time.as_micros() as usize) };
     }
 
-    /// A variable of one byte; `name` ends with zero.
-    pub(crate) fn variable(&self, name: &[u16], vendor: &Guid) -> Option<u8> {
-        assert!(name.last() == Some(&0), "a name ends with zero");
+    /// A variable of one byte; `None` if there is none, or it has another length.
+    pub(crate) fn variable(&self, name: &str, vendor: &Guid) -> Option<u8> {
+        let name = letters(name);
         let (mut attributes, mut len, mut value) = (VariableAttributes::empty(), 1, 0);
         // SAFETY: the value has one byte, and the rest are places to write to.
         let status = unsafe {
@@ -222,6 +240,47 @@ impl Firmware {
             )
         };
         (status == Status::SUCCESS && len == 1).then_some(value)
+    }
+
+    /// Makes a variable that stays hold one byte; `None` removes it.
+    pub(crate) fn set_variable(&self, name: &str, vendor: &Guid, value: Option<u8>) -> Status {
+        let name = letters(name);
+        let attributes = VariableAttributes::NON_VOLATILE
+            | VariableAttributes::BOOTSERVICE_ACCESS
+            | VariableAttributes::RUNTIME_ACCESS;
+        // SAFETY: name and value are there; a variable of no bytes is removed (UEFI 2.10, 8.2.3).
+        unsafe {
+            (self.runtime().set_variable)(
+                name.as_ptr(),
+                vendor,
+                attributes,
+                value.iter().len(),
+                value.as_ref().map_or(ptr::null(), ptr::from_ref),
+            )
+        }
+    }
+
+    /// The service that sets variables.
+    pub(crate) fn variable_setter(&self) -> u64 {
+        self.runtime().set_variable as usize as u64
+    }
+
+    /// Has `notify` called with `context` when boot services end.
+    ///
+    /// # Safety
+    /// It can be called then, whatever became of this program.
+    pub(crate) unsafe fn at_exit(&self, notify: EventNotifyFn, context: *mut c_void) -> Status {
+        let mut event = ptr::null_mut();
+        // SAFETY: as the caller says; the event's place is written.
+        unsafe {
+            (self.boot().create_event)(
+                EventType::SIGNAL_EXIT_BOOT_SERVICES,
+                Tpl::CALLBACK,
+                Some(notify),
+                context,
+                &mut event,
+            )
+        }
     }
 
     /// Switches the machine off.
@@ -248,6 +307,16 @@ impl Firmware {
         let entry = entries.iter().find(|entry| entry.vendor_guid == *guid)?;
         Some(entry.vendor_table as u64)
     }
+}
+
+/// A variable's name as the firmware reads it.
+pub(crate) fn letters(name: &str) -> Name {
+    assert!(name.len() < NAME, "this program's names are short");
+    let mut letters = [0; NAME];
+    for (place, letter) in letters.iter_mut().zip(name.bytes()) {
+        *place = letter.into();
+    }
+    letters
 }
 
 fn found<T>(status: Status, interface: *mut c_void) -> Result<NonNull<T>, Status> {

@@ -1,13 +1,16 @@
 //! The console: lines for the person, and `@` lines for whoever launched the machine.
 //!
 //! Owns the serial port that the loader named. The guest does not see that port. A port that
-//! stops taking bytes loses text, never time: every wait is bounded.
+//! stops taking bytes loses text, never time: every wait is bounded. Until the guest starts, what is said is
+//! written down for the loader, too, if it asked for that.
 
-// UNSAFETY: names a port of the real machine to the serial driver.
+// UNSAFETY: names a port of the real machine to the serial driver, and writes where the loader reads.
 #![expect(unsafe_code)]
 
 use core::fmt::{self, Write};
 
+use boot::echo::Echo;
+use memory::{ByteRange, Hpa};
 use spin::mutex::TicketMutex;
 use uart_16550::{Config, Uart16550, backend::PioBackend};
 
@@ -16,7 +19,16 @@ use uart_16550::{Config, Uart16550, backend::PioBackend};
 /// from it for most of a second; a port that gave one up gets one poll a byte until it takes one.
 const PATIENCE: u32 = 1_000_000;
 
-static CONSOLE: TicketMutex<Option<Port>> = TicketMutex::new(None);
+static CONSOLE: TicketMutex<Voices> = TicketMutex::new(Voices {
+    port: None,
+    echo: None,
+});
+
+/// Where everything is said.
+struct Voices {
+    port: Option<Port>,
+    echo: Option<Echo<'static>>,
+}
 
 struct Port {
     uart: Uart16550<PioBackend>,
@@ -34,11 +46,38 @@ pub(crate) fn open(base: u16) -> bool {
     if uart.init(Config::default()).is_err() {
         return false;
     }
-    *CONSOLE.lock() = Some(Port {
+    CONSOLE.lock().port = Some(Port {
         uart,
         is_stuck: false,
     });
     true
+}
+
+/// Writes what is said from now on into `memory`, too.
+///
+/// # Safety
+/// Nobody else uses it until [`end_echo`], and it is mapped.
+pub(crate) unsafe fn echo_to(memory: ByteRange<Hpa>) {
+    let at = memory.start().raw() as *mut u8;
+    // SAFETY: as the caller says; the guest, whose memory it becomes, does not run before the echo has ended.
+    let memory = unsafe { core::slice::from_raw_parts_mut(at, memory.len() as usize) };
+    CONSOLE.lock().echo = Echo::over(memory);
+}
+
+/// Leaves that memory to whoever has it next.
+pub(crate) fn end_echo() {
+    CONSOLE.lock().echo = None;
+}
+
+impl Write for Voices {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(echo) = self.echo.as_mut() {
+            echo.say(text);
+        }
+        self.port
+            .as_mut()
+            .map_or(Ok(()), |port| port.write_str(text))
+    }
 }
 
 impl Write for Port {
@@ -62,9 +101,7 @@ impl Port {
 
 /// Writes one line. Lines of several processors do not mix.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
-    if let Some(port) = CONSOLE.lock().as_mut() {
-        let _ = writeln!(port, "{text}");
-    }
+    let _ = writeln!(CONSOLE.lock(), "{text}");
 }
 
 /// The console as something to write text of several lines to.
@@ -72,10 +109,7 @@ pub(crate) struct Console;
 
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        CONSOLE
-            .lock()
-            .as_mut()
-            .map_or(Ok(()), |port| port.write_str(text))
+        CONSOLE.lock().write_str(text)
     }
 }
 

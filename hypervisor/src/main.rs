@@ -58,12 +58,12 @@ use refusal::{Refusal, refuse};
 use run::Runner;
 
 /// Where the loader jumps to, with the address of the hand-over in RDI, on a stack of its own, with
-/// the first 4 GiB mapped one to one.
+/// the first 4 GiB mapped one to one. Returns only to a loader that asked for what is said ([`decline`]).
 ///
 /// # Safety
 /// Called once, by a loader that keeps the contract of `boot::handoff`.
 #[unsafe(no_mangle)]
-unsafe extern "sysv64" fn _start(handoff: *const Handoff) -> ! {
+unsafe extern "sysv64" fn _start(handoff: *const Handoff) {
     // SAFETY: the loader put the hand-over into Bouncer's own memory, where it stays, and gave
     // nobody else a way to write it.
     let handoff = unsafe { &*handoff };
@@ -74,23 +74,36 @@ unsafe extern "sysv64" fn _start(handoff: *const Handoff) -> ! {
     if let Err(error) = checked {
         refuse(Refusal::Handoff(error));
     }
+    if let Some(memory) = handoff.echo.range() {
+        // SAFETY: the validated hand-over names usable memory, which the loader keeps for this.
+        unsafe { console::echo_to(memory) };
+    }
     match Extension::here() {
         Some(Extension::Vmx) => start::<vmx::Processor>(handoff),
         Some(Extension::Svm) => start::<svm::Processor>(handoff),
-        None => refuse(Refusal::Missing(Missing::Virtualization)),
+        None => decline(handoff, Refusal::Missing(Missing::Virtualization)),
     }
 }
 
-/// The rest, with the backend for this processor.
-fn start<B: Backend>(handoff: &'static Handoff) -> ! {
+/// Refuses before anything of the machine was changed: a loader that asked for what is said goes on with it.
+fn decline(handoff: &Handoff, refusal: Refusal) {
+    if handoff.echo.range().is_none() {
+        refuse(refusal);
+    }
+    say!("Bouncer does not start: {refusal}");
+}
+
+/// The rest, with the backend for this processor. Returns only if it declines.
+fn start<B: Backend>(handoff: &'static Handoff) {
     say!("Bouncer {} on {}", env!("CARGO_PKG_VERSION"), B::NAME);
     match take_over(handoff, Means::of::<B>()) {
         Ok((machine, pages)) => run_on::<B>(machine, pages),
-        Err(refusal) => refuse(refusal),
+        Err(refusal) => decline(handoff, refusal),
     }
 }
 
-/// Reads what the firmware says and lays out Bouncer's own memory.
+/// Reads what the firmware says and lays out Bouncer's own memory. An error is one from before the machine was
+/// changed; afterwards there is no way but to stop.
 fn take_over(
     handoff: &'static Handoff,
     means: Means,
@@ -157,7 +170,9 @@ fn take_over(
                 pools: unsafe { Pools::new(handoff.pools.range()) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
-            firmware::replace_dmar(handoff, virtual_unit::table())?;
+            if let Err(refusal) = firmware::replace_dmar(handoff, virtual_unit::table()) {
+                refuse(refusal);
+            }
             let held = fabric.lock();
             held.describe();
             (Some(fabric), held.unused())
@@ -281,6 +296,7 @@ extern "sysv64" fn raise_and_run<B: Backend>(loader_tables: u64, own_tables: u64
     rehearse(machine.handoff.rehearsal);
     say!("starting the guest");
     announce_launch(machine);
+    console::end_echo();
     if machine.handoff.rehearsal == Rehearsal::ENTRY {
         *cpu.state().rflags = 0;
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::bochs::Bochs;
 use crate::emulator::Emulator;
+use crate::image::Signer;
 
 /// The environment variable that names another bench file than the default one.
 pub const BENCH: &str = "BOUNCER_BENCH";
@@ -34,6 +35,17 @@ pub struct Firmware {
     pub grub: PathBuf,
 }
 
+/// What UEFI firmware is tried with that starts only what is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecureBoot {
+    /// The flash memory with variables in which a test key is all that is known, and Secure Boot is on.
+    pub variables: PathBuf,
+    /// That key.
+    pub signer: Signer,
+    /// A stub that makes one program of a kernel.
+    pub stub: PathBuf,
+}
+
 /// Bouncer, built to be booted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bouncer {
@@ -41,7 +53,9 @@ pub struct Bouncer {
     pub image: PathBuf,
     /// What UEFI firmware is given.
     pub efi: PathBuf,
-    /// The hypervisor inside it, with its symbols, for backtraces.
+    /// The hypervisor inside both.
+    pub hypervisor: PathBuf,
+    /// The same, with its symbols, for backtraces.
     pub symbols: PathBuf,
 }
 
@@ -57,6 +71,9 @@ pub struct Bench {
     pub bochs: Option<Bochs>,
     /// UEFI firmware, if it has been fetched.
     pub firmware: Option<Firmware>,
+    /// What Secure Boot is tried with, if it has been fetched.
+    #[serde(default)]
+    pub secure_boot: Option<SecureBoot>,
     /// Kernels, the preferred one first.
     pub kernels: Vec<Kernel>,
     /// The test guest's init, a static program.
@@ -135,6 +152,17 @@ impl Bench {
             .ok_or_else(|| missing("Bouncer's bootable image"))
     }
 
+    /// The hypervisor itself.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has not been built.
+    pub fn hypervisor(&self) -> Result<&Path, Error> {
+        self.bouncer
+            .as_ref()
+            .map(|bouncer| bouncer.hypervisor.as_path())
+            .ok_or_else(|| missing("the hypervisor"))
+    }
+
     /// What UEFI firmware is given to start Bouncer.
     ///
     /// # Errors
@@ -164,6 +192,16 @@ impl Bench {
         self.installed
             .as_deref()
             .ok_or_else(|| missing("a drive with an installed system"))
+    }
+
+    /// What Secure Boot is tried with.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if it has not been fetched.
+    pub fn secure_boot(&self) -> Result<&SecureBoot, Error> {
+        self.secure_boot
+            .as_ref()
+            .ok_or_else(|| missing("what Secure Boot is tried with"))
     }
 
     /// The tree of Debian's programs for the guest.

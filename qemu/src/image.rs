@@ -7,8 +7,10 @@ mod external_port;
 mod initramfs;
 mod iso;
 mod modules;
+mod signed;
 
 pub use esp::Esp;
 pub use external_port::external_port_table;
 pub use initramfs::Initramfs;
 pub use iso::{Iso, Payload};
+pub use signed::{Signer, unified};

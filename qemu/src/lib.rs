@@ -68,13 +68,13 @@ mod verdict;
 mod wait;
 
 pub use accelerator::{Accelerator, Extension, Host, NoKvm};
-pub use bench::{BENCH, Bench, Bouncer, Firmware, Kernel};
+pub use bench::{BENCH, Bench, Bouncer, Firmware, Kernel, SecureBoot};
 pub use bochs::Bochs;
 pub use channel::{Line, Port};
 pub use emulator::{Emulator, Version};
 pub use error::Error;
 pub use heard::Watch;
-pub use image::{Esp, Initramfs, Iso, Payload, external_port_table};
+pub use image::{Esp, Initramfs, Iso, Payload, Signer, external_port_table, unified};
 pub use machine::{Boot, Clock, Iommu, Machine, Qtest, Wiring};
 pub use outcome::Outcome;
 pub use qmp::Qmp;

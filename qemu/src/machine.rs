@@ -24,11 +24,13 @@ pub enum Boot {
         /// Its command line.
         append: String,
     },
-    /// UEFI firmware, which starts what the first disc offers, or else the next. What is written to a disc or to
-    /// the firmware's variables is forgotten with the machine.
+    /// UEFI firmware, which starts what the first disc offers, or else the next. What is written to a disc is
+    /// forgotten with the machine.
     Efi {
         /// The firmware.
         firmware: Firmware,
+        /// The flash memory with its variables, kept there; none is as they are at first, and forgotten.
+        variables: Option<PathBuf>,
         /// Discs in SATA drives, in the order they are started from; the NVMe drives come after them.
         discs: Vec<PathBuf>,
     },
@@ -233,11 +235,16 @@ impl Machine {
                 line.option("-initrd", initrd.display().to_string());
                 line.option("-append", append);
             }
-            Boot::Efi { firmware, discs } => {
-                let flash = [
-                    (&firmware.code, "readonly=on"),
-                    (&firmware.variables, "snapshot=on"),
-                ];
+            Boot::Efi {
+                firmware,
+                variables,
+                discs,
+            } => {
+                let variables = match variables {
+                    Some(kept) => (kept, "readonly=off"),
+                    None => (&firmware.variables, "snapshot=on"),
+                };
+                let flash = [(&firmware.code, "readonly=on"), variables];
                 for (unit, (file, mode)) in flash.into_iter().enumerate() {
                     let file = escaped(file);
                     line.option(
@@ -465,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn uefi_firmware_starts_from_one_disc_after_the_other_and_keeps_nothing() {
+    fn uefi_firmware_starts_from_one_disc_after_the_other_and_keeps_variables_if_asked_to() {
         let mut machine = machine(NEW).drive("/d/n.img");
         machine.boot = Boot::Efi {
             firmware: Firmware {
@@ -473,6 +480,7 @@ mod tests {
                 variables: "/f/vars".into(),
                 grub: "/f/grub".into(),
             },
+            variables: None,
             discs: vec!["/d/a.img".into(), "/d/b.img".into()],
         };
         let line = command_line(&machine);
@@ -485,6 +493,12 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
+        if let Boot::Efi { variables, .. } = &mut machine.boot {
+            *variables = Some("/k/vars".into());
+        }
+        let line = command_line(&machine);
+        let kept = "-drive if=pflash,unit=1,format=raw,readonly=off,file=/k/vars ";
+        assert!(line.contains(kept), "{line}");
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(crate) fn bouncer() -> Result<Bouncer, Stop> {
     Ok(Bouncer {
         image: artifact(Target::BareMetal, "multiboot"),
         efi: artifact(Target::Uefi, "bouncer.efi"),
+        hypervisor: image,
         symbols,
     })
 }

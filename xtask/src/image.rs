@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use qemu::{Boot, Bouncer, Esp, Initramfs, Iso, Kernel, Payload};
+use qemu::{Boot, Bouncer, Esp, Initramfs, Iso, Kernel, Payload, Signer};
 
 use crate::build;
 use crate::progress::{say, step};
@@ -93,6 +93,14 @@ pub(crate) struct Options {
     /// Where the disc goes (target/bouncer.iso; for UEFI firmware target/bouncer.img, with Bouncer alone on it)
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Signs bouncer.efi for firmware in Secure Boot mode: the private key (PEM, no password)
+    #[arg(long, value_name = "KEY", requires = "cert")]
+    sign: Option<PathBuf>,
+
+    /// The certificate of that key (PEM), which the firmware must know
+    #[arg(long, value_name = "CERT", requires = "sign")]
+    cert: Option<PathBuf>,
 }
 
 /// What a machine starts from, and the Bouncer on it.
@@ -105,7 +113,15 @@ pub(crate) struct Medium {
 /// `cargo xtask image`.
 pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     let content = &options.content;
-    setup::meet(&content.needs())?;
+    let signer = options.sign.clone().zip(options.cert.clone());
+    if signer.is_some() && content.firmware == Starter::Bios {
+        return Err(Stop::unready(
+            "a BIOS asks for no signature: --sign goes with --firmware uefi",
+        ));
+    }
+    let mut needs = content.needs();
+    needs.extend(signer.as_ref().map(|_| Need::Signing));
+    setup::meet(&needs)?;
     let (default, by) = match content.firmware {
         Starter::Bios => ("target/bouncer.iso", "a BIOS"),
         Starter::Uefi => (
@@ -116,7 +132,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     let output = options.output.clone().unwrap_or_else(|| default.into());
     match content.firmware {
         Starter::Bios => drop(content.write_iso(&output)?),
-        Starter::Uefi => drop(content.write_esp(&build::bouncer()?, &output)?),
+        Starter::Uefi => {
+            let mut bouncer = build::bouncer()?;
+            if let Some((key, certificate)) = signer {
+                let signed = workspace::built().join("bouncer/bouncer.signed.efi");
+                bouncer.efi = Signer { key, certificate }.sign(&bouncer.efi, &signed)?;
+            }
+            drop(content.write_esp(&bouncer, &output)?);
+        }
     }
     let bytes = fs::metadata(&output)
         .map(|metadata| metadata.len())
@@ -186,7 +209,11 @@ impl Content {
         discs.push(step("making the system's disc", || {
             system.write(&directory.join("system.img"))
         })?);
-        let boot = Boot::Efi { firmware, discs };
+        let boot = Boot::Efi {
+            firmware,
+            variables: None,
+            discs,
+        };
         Ok(Medium { boot, bouncer })
     }
 

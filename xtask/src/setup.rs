@@ -11,6 +11,7 @@ mod installed;
 mod kernels;
 mod lock;
 mod packages;
+mod secure_boot;
 mod targets;
 mod tools;
 
@@ -23,6 +24,7 @@ pub(crate) use emulators::{all as all_emulators, bochs, choose as choose_emulato
 pub(crate) use firmware::fetch as fetch_firmware;
 pub(crate) use installed::system as installed_system;
 pub(crate) use kernels::{Choice as KernelChoice, fetch as fetch_kernel, stock as stock_kernel};
+pub(crate) use secure_boot::fetch as fetch_secure_boot;
 pub(crate) use targets::Target;
 pub(crate) use tools::fetch as fetch_tools;
 
@@ -43,6 +45,10 @@ pub(crate) enum Need {
     Bochs,
     /// What masters a disc.
     Disc,
+    /// What signs programs for firmware.
+    Signing,
+    /// What plays a TPM.
+    Tpm,
     /// What unpacks Debian packages and their compressed modules.
     Unpacking,
     /// What installs a system into a directory and makes a file system of it.
@@ -52,10 +58,12 @@ pub(crate) enum Need {
 }
 
 /// Everything any command needs.
-pub(crate) const ALL: [Need; 8] = [
+pub(crate) const ALL: [Need; 10] = [
     Need::Qemu,
     Need::Bochs,
     Need::Disc,
+    Need::Signing,
+    Need::Tpm,
     Need::Unpacking,
     Need::Installing,
     Need::Rust(Target::BareMetal),
@@ -112,6 +120,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
     if let Some(drive) = installed_system(&firmware) {
         say(&format!("an installed system at {}", drive.display()));
     }
+    fetch_secure_boot()?;
     say(&format!(
         "the guest's tools at {}",
         fetch_tools()?.display()

@@ -68,6 +68,7 @@ fn prepare(options: &Options) -> Result<(), Stop> {
         bochs: setup::bochs().ok(),
         installed: setup::installed_system(&firmware),
         firmware: Some(firmware),
+        secure_boot: Some(setup::fetch_secure_boot()?),
         kernels,
         guest_init: build::guest()?,
         tools: Some(setup::fetch_tools()?),

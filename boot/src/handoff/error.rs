@@ -28,6 +28,8 @@ pub enum Part {
     Tables,
     /// The page processors are started with.
     Trampoline,
+    /// Where the loader finds what the hypervisor said.
+    Echo,
     /// The guest's first instruction.
     GuestRip,
     /// The guest's stack.
@@ -55,6 +57,7 @@ impl fmt::Display for Part {
             Self::Rsdp => f.write_str("the ACPI root pointer"),
             Self::Tables => f.write_str("the memory kept for ACPI tables"),
             Self::Trampoline => f.write_str("the trampoline page"),
+            Self::Echo => f.write_str("the memory for what is said to the loader"),
             Self::GuestRip => f.write_str("the guest's first instruction"),
             Self::GuestStack => f.write_str("the guest's stack"),
             Self::GuestZeroPage => f.write_str("the guest's zero page"),

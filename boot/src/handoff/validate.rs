@@ -22,6 +22,7 @@ pub(super) fn validate(handoff: &Handoff) -> Result<(), HandoffError> {
     image(handoff)?;
     trampoline(handoff)?;
     tables(handoff, &own)?;
+    echo(handoff)?;
     guest(handoff, &own)
 }
 
@@ -211,6 +212,15 @@ fn tables(handoff: &Handoff, own: &ByteRange<Hpa>) -> Result<(), HandoffError> {
         return Err(HandoffError::TablesNotKept(span));
     }
     Ok(())
+}
+
+/// What is said to the loader goes where nothing is kept.
+fn echo(handoff: &Handoff) -> Result<(), HandoffError> {
+    if handoff.echo.len == 0 {
+        return Ok(());
+    }
+    aligned(Part::Echo, handoff.echo, PAGE_SIZE)?;
+    usable(handoff, Part::Echo, handoff.echo)
 }
 
 /// The guest's state is one of 64-bit mode, and nothing it starts with is Bouncer's; for Linux, all of
@@ -414,6 +424,20 @@ mod tests {
     #[test]
     fn a_hand_over_without_a_policy_is_believed() {
         assert_eq!(changed(|handoff| handoff.policy = Span::EMPTY), Ok(()));
+    }
+
+    #[test]
+    fn what_is_said_to_the_loader_goes_to_whole_pages_of_usable_memory() {
+        let echo = |base, len| changed(|handoff| handoff.echo = Span { base, len });
+        assert_eq!(echo(0x20_0000, 0x4000), Ok(()));
+        assert!(matches!(
+            echo(0x20_0008, 0x4000),
+            Err(HandoffError::Unaligned { .. })
+        ));
+        assert!(matches!(
+            echo(OWN, 0x4000),
+            Err(HandoffError::NotUsable(Part::Echo, _))
+        ));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::mappings::{self, NestedMap};
 use crate::mediated::{self, Pools};
 use crate::nmis;
 use crate::own::OwnFrames;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, refuse};
 
 /// What the loader mapped: units are taken over on its tables.
 const MAPPED: u64 = 1 << 32;
@@ -265,7 +265,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) pools: Pools,
 }
 
-/// Takes the remapping units over. From here on every device reaches what the policy says.
+/// Takes the remapping units over. From here on every device reaches what the policy says. An error is one from
+/// before any unit was touched.
 pub(crate) fn take_over(
     confinement: Confinement,
     needs: Needs<'_>,
@@ -358,7 +359,9 @@ pub(crate) fn take_over(
         .first()
         .map(|(segment, range, _)| (*segment, *range));
     let mut held = shared.lock();
-    held.begin(candidates, own, &needs.io_apics)?;
+    if let Err(refusal) = held.begin(candidates, own, &needs.io_apics) {
+        refuse(refusal);
+    }
     if let Some((segment, registers)) = first {
         held.show_units(segment, registers.identity(), is_wide, needs.handoff);
     }

@@ -69,6 +69,12 @@ impl Esp {
             .text("EFI/debian/grub.cfg", configuration.as_bytes())
     }
 
+    /// A disc that starts one program.
+    #[must_use]
+    pub fn program(efi: &Path) -> Self {
+        Self::default().file(FALLBACK, efi)
+    }
+
     fn file(mut self, path: &str, from: &Path) -> Self {
         self.files
             .push((path.into(), Content::File(from.to_path_buf())));

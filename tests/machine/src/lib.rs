@@ -19,6 +19,7 @@ pub mod policies;
 pub mod rom;
 pub mod scene;
 pub mod sweeper;
+pub mod tpm;
 pub mod trace;
 
 pub use attacker::Attacker;
@@ -26,4 +27,5 @@ pub use echo::Echo;
 pub use rom::Flaw;
 pub use scene::Scene;
 pub use sweeper::Sweeper;
+pub use tpm::Tpm;
 pub use trace::Trace;

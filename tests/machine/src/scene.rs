@@ -47,6 +47,17 @@ enum System {
     Installed,
 }
 
+/// What is signed on the discs of a machine with UEFI firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signed {
+    /// Nothing, and firmware does not ask.
+    Nothing,
+    /// The system, and firmware starts nothing else.
+    System,
+    /// Bouncer, too.
+    All,
+}
+
 /// A machine to be, built up by a test; [`Scene::play`] lets it live.
 #[derive(Clone, Debug)]
 pub struct Scene {
@@ -69,6 +80,8 @@ pub struct Scene {
     clock: Clock,
     drives: Vec<PathBuf>,
     system: System,
+    signed: Signed,
+    variables: Option<PathBuf>,
     has_iommu: bool,
     has_tools: bool,
     arguments: Vec<String>,
@@ -144,6 +157,8 @@ impl Scene {
             clock: Clock::Host,
             drives: Vec::new(),
             system: System::Sata,
+            signed: Signed::Nothing,
+            variables: None,
             has_iommu: true,
             has_tools: false,
             arguments: Vec::new(),
@@ -286,6 +301,35 @@ impl Scene {
         Some(self.arguments(&["-snapshot", "-action", "reboot=reset", "-smbios", &orders]))
     }
 
+    /// Has UEFI firmware start only what is signed by the test key, as Bouncer and the system are.
+    #[must_use]
+    pub fn secure_boot(mut self) -> Self {
+        self.signed = Signed::All;
+        self
+    }
+
+    /// The same, but Bouncer is not signed.
+    #[must_use]
+    pub fn secure_boot_without_bouncers_signature(mut self) -> Self {
+        self.signed = Signed::System;
+        self
+    }
+
+    /// Keeps what is written to the firmware's variables from one play to the next, beginning with the firmware's
+    /// own.
+    ///
+    /// # Panics
+    /// If there is no UEFI firmware, or the copy cannot be made.
+    #[must_use]
+    pub fn keep_variables(mut self) -> Self {
+        let kept = self.file("variables.fd");
+        let made = std::fs::read(&demand(self.bench.firmware()).variables)
+            .and_then(|bytes| std::fs::write(&kept, bytes));
+        made.unwrap_or_else(|error| panic!("{}: {error}", kept.display()));
+        self.variables = Some(kept);
+        self
+    }
+
     /// Adds arguments for QEMU.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -397,6 +441,21 @@ impl Scene {
     #[must_use]
     pub fn bouncer_image(&self) -> &Path {
         demand(self.bench.bouncer())
+    }
+
+    /// The hypervisor itself, as loaders carry it.
+    ///
+    /// # Panics
+    /// If it has not been built.
+    #[must_use]
+    pub fn hypervisor(&self) -> &Path {
+        demand(self.bench.hypervisor())
+    }
+
+    /// What UEFI firmware finds in Bouncer's `options.txt`.
+    #[must_use]
+    pub fn options(&self) -> String {
+        format!("serial=0x3e8 {}", self.words)
     }
 
     /// A file of this test, in a directory that outlives it.

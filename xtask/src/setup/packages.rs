@@ -60,6 +60,25 @@ const DISC: &[Package] = &[
     },
 ];
 
+const SIGNING: &[Package] = &[
+    Package {
+        name: "sbsigntool",
+        evidence: Evidence::Program("sbsign"),
+        why: "signs programs for UEFI firmware",
+    },
+    Package {
+        name: "openssl",
+        evidence: Evidence::Program("openssl"),
+        why: "opens the key that they are signed with in tests",
+    },
+];
+
+const TPM: &[Package] = &[Package {
+    name: "swtpm",
+    evidence: Evidence::Program("swtpm"),
+    why: "plays a TPM",
+}];
+
 const BOCHS: &[Package] = &[
     Package {
         name: "bochs",
@@ -159,6 +178,8 @@ fn packages_of(need: &Need) -> &'static [Package] {
         Need::Qemu => QEMU,
         Need::Bochs => BOCHS,
         Need::Disc => DISC,
+        Need::Signing => SIGNING,
+        Need::Tpm => TPM,
         Need::Unpacking => UNPACKING,
         Need::Installing => INSTALLING,
         Need::Rust(_) => BUILDING,

@@ -6,6 +6,7 @@
 mod cpus;
 mod detect;
 mod disk;
+mod efi;
 mod endure;
 pub(crate) mod fork;
 mod fpu;
@@ -15,6 +16,7 @@ mod hidden;
 mod hotplug;
 mod idle;
 mod ipis;
+mod measured;
 mod meddle;
 mod message;
 mod msr;
@@ -99,6 +101,8 @@ pub(crate) const TABLE: &[Check] = &[
     on_request("net-exchanges", 120, net::exchanges),
     on_request("virtual-functions", 120, virtual_functions::run),
     on_request("iommu-groups", 30, groups::run),
+    on_request("efi-variables", 30, efi::run),
+    on_request("measured", 30, measured::run),
     on_request("endure", 240, endure::run),
     on_request("idle", 60, idle::run),
     on_request("sha256-64m", 120, sha256_64m::run),

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use qemu::{
-    Boot, Esp, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session, Symbols,
+    Boot, Esp, Firmware, Initramfs, Iso, Line, Machine, Outcome, Payload, Port, Qtest, Session,
+    Symbols,
 };
 
-use super::{Front, Scene, System, demand};
+use super::{Front, Scene, Signed, System, demand};
 use crate::judge;
 
 impl Scene {
@@ -152,27 +153,46 @@ impl Scene {
 
     /// UEFI firmware with Bouncer's disc, if there is Bouncer, and the system's unless that is an NVMe drive.
     fn discs(&self) -> Boot {
-        let firmware = demand(self.bench.firmware()).clone();
+        let mut firmware = demand(self.bench.firmware()).clone();
+        if self.signed != Signed::Nothing {
+            let secure = demand(self.bench.secure_boot());
+            firmware.variables.clone_from(&secure.variables);
+        }
         let mut discs = Vec::new();
         if self.front == Front::Efi {
-            let bouncer = Esp::bouncer(
-                demand(self.bench.bouncer_efi()),
-                &format!("serial=0x3e8 {}", self.words),
-                self.policy.as_deref(),
-            );
+            let mut efi = demand(self.bench.bouncer_efi()).to_path_buf();
+            if self.signed == Signed::All {
+                let signer = &demand(self.bench.secure_boot()).signer;
+                efi = demand(signer.sign(&efi, &self.file("bouncer.efi")));
+            }
+            let bouncer = Esp::bouncer(&efi, &self.options(), self.policy.as_deref());
             discs.push(demand(bouncer.write(&self.file("bouncer.img"))));
         }
         if self.system != System::Installed {
-            let system = Esp::linux(
-                &firmware.grub,
-                &self.kernel.image,
-                &self.initial_file_system(),
-                &self.line_for_payload(),
-            );
-            let system = demand(system.write(&self.system_disc()));
+            let system = demand(self.system(&firmware).write(&self.system_disc()));
             discs.extend((self.system == System::Sata).then_some(system));
         }
-        Boot::Efi { firmware, discs }
+        Boot::Efi {
+            firmware,
+            variables: self.variables.clone(),
+            discs,
+        }
+    }
+
+    /// The system's disc: GRUB with a kernel; where all must be signed, one program that is both.
+    fn system(&self, firmware: &Firmware) -> Esp {
+        let (kernel, initrd) = (&self.kernel.image, self.initial_file_system());
+        let append = self.line_for_payload();
+        if self.signed == Signed::Nothing {
+            return Esp::linux(&firmware.grub, kernel, &initrd, &append);
+        }
+        let secure = demand(self.bench.secure_boot());
+        let unsigned = self.file("system.unsigned.efi");
+        let system = qemu::unified(&secure.stub, kernel, &initrd, &append, &unsigned);
+        let signed = secure
+            .signer
+            .sign(&demand(system), &self.file("system.efi"));
+        Esp::program(&demand(signed))
     }
 
     fn line_for_payload(&self) -> String {
