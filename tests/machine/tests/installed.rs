@@ -1,17 +1,23 @@
 //! An installed Debian system on an untrusted NVMe drive boots under `bouncer.efi` and does not know it: through
 //! firmware, GRUB, kernel and systemd to its login prompt. Files keep their bytes, firmware its variables; the system
 //! restarts, whereupon firmware starts Bouncer again, and puts another kernel in its kernel's place, beneath which Bouncer
-//! stays.
+//! stays. At random moments the drive reaches pages of Bouncer's own only.
 
 use std::time::Duration;
 
+use machine::audit::{self, Requester};
 use machine::judge::{held, stopped_as};
 use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
 use machine::{Scene, loud};
-use qemu::{Line, Outcome};
+use qemu::{Line, Outcome, Port, Session};
 
 /// How long a start of the system may take: many times what an emulator needs that has a core to itself.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// The slot of the port that the drive is behind; how often the machine is stopped while it works, and how far apart.
+const SLOT: u16 = 0x10;
+const STOPS: u32 = 8;
+const APART: Duration = Duration::from_millis(600);
 
 /// Starts, and what each ends in.
 const ORDERS: &[&str] = &["reboot", "reboot", "kexec", "poweroff"];
@@ -53,7 +59,9 @@ fn boots_under_bouncer(name: &str, processors: u32, orders: &[&str]) {
     let Some(scene) = scene.installed(orders) else {
         return;
     };
-    let outcome = scene.play();
+    let mut session = scene.begin_mediated(DRIVE_RULE);
+    reaches_own_pages_only(name, &mut session);
+    let outcome = scene.end(session);
     system_held(name, &outcome, processors, orders);
     stopped_as(&outcome, "poweroff");
     for start in 1..=orders.len() {
@@ -74,6 +82,21 @@ fn boots_under_bouncer(name: &str, processors: u32, orders: &[&str]) {
         ("untrusted", "nvme"),
         "{outcome}"
     );
+}
+
+/// Demands, at random moments of the first start's work with files, that the drive reaches pages of Bouncer's own
+/// and in one direction each.
+fn reaches_own_pages_only(name: &str, session: &mut Session) {
+    let begun = session.wait_for(Port::Guest, "start files.1", PATIENCE);
+    begun.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let own = audit::own_memory(session);
+    let drive = Requester::behind_port(session, SLOT);
+    let seen = audit::at_random(session, STOPS, APART, |session| {
+        let reach = audit::reach(session, drive);
+        assert_eq!(audit::objections(&reach, own), [""; 0]);
+        reach.bytes().unwrap_or(0)
+    });
+    assert!(seen.iter().all(|bytes| *bytes > 0), "{name}: {seen:?}");
 }
 
 /// Demands that each start of a kernel came to a login prompt and found all as it should be.
