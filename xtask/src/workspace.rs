@@ -29,6 +29,22 @@ pub(crate) fn make(directory: &Path) -> Result<(), Stop> {
         .map_err(|error| Stop::unready(format!("cannot create {}: {error}", directory.display())))
 }
 
+/// Has `fill` fill a directory aside, and puts it at `place`, whatever was there: an interrupted set-up leaves nothing
+/// half done.
+pub(crate) fn put_whole(
+    place: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let aside = place.with_file_name(format!(".{name}.making"));
+    let _ = fs::remove_dir_all(&aside);
+    make(&aside)?;
+    fill(&aside)?;
+    let _ = fs::remove_dir_all(place);
+    fs::rename(&aside, place)
+        .map_err(|error| Stop::unready(format!("cannot create {}: {error}", place.display())))
+}
+
 /// Writes a file.
 pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Stop> {
     fs::write(path, content)

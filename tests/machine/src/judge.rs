@@ -81,6 +81,21 @@ pub fn mediator(session: &Session, rule: &str) -> Option<String> {
     facts.get("mediator").cloned()
 }
 
+/// Demands that the drive which the rule called `rule` decides is untrusted and mediated.
+///
+/// # Panics
+/// If it is not, or there is none.
+pub fn drive_is_mediated(test: &str, outcome: &Outcome, rule: &str) {
+    let mut devices = outcome.report.devices.iter();
+    let drive = devices.find(|device| device.rule.contains(rule));
+    let drive = drive.unwrap_or_else(|| panic!("{test}: no drive: {outcome}"));
+    assert_eq!(
+        (drive.trust.as_str(), drive.mediator.as_str()),
+        ("untrusted", "nvme"),
+        "{test}: {outcome}"
+    );
+}
+
 /// Demands that the machine was still there when the harness stopped it, `watched` after `line`: it
 /// neither reset nor lost its processor.
 ///

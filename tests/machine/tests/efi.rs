@@ -2,7 +2,7 @@
 //! loader and a stock kernel, which know of nothing.
 
 use machine::Scene;
-use machine::judge::{held, stopped_as};
+use machine::judge::{drive_is_mediated, held, stopped_as};
 use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
 
 #[test]
@@ -40,15 +40,5 @@ fn firmware_boots_the_system_from_an_untrusted_drive() {
         .checks(CHECKS)
         .play();
     held(name, &outcome, CHECKS);
-    let drive = outcome
-        .report
-        .devices
-        .iter()
-        .find(|device| device.rule.contains(DRIVE_RULE));
-    let drive = drive.unwrap_or_else(|| panic!("{name}: no drive: {outcome}"));
-    assert_eq!(
-        (drive.trust.as_str(), drive.mediator.as_str()),
-        ("untrusted", "nvme"),
-        "{outcome}"
-    );
+    drive_is_mediated(name, &outcome, DRIVE_RULE);
 }

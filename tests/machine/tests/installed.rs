@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use machine::audit::{self, Requester};
-use machine::judge::{held, stopped_as};
+use machine::judge::{drive_is_mediated, held, stopped_as};
 use machine::policies::{DRIVE_RULE, UNTRUSTED_DRIVE};
 use machine::{Scene, loud};
 use qemu::{Line, Outcome, Port, Session};
@@ -71,17 +71,7 @@ fn boots_under_bouncer(name: &str, processors: u32, orders: &[&str]) {
     let launches = count(&outcome.bouncer, "@launch ");
     let restarts = orders.iter().filter(|order| **order == "reboot").count();
     assert_eq!(launches, 1 + restarts, "{name}: {outcome}");
-    let drive = outcome
-        .report
-        .devices
-        .iter()
-        .find(|device| device.rule.contains(DRIVE_RULE));
-    let drive = drive.unwrap_or_else(|| panic!("{name}: no drive: {outcome}"));
-    assert_eq!(
-        (drive.trust.as_str(), drive.mediator.as_str()),
-        ("untrusted", "nvme"),
-        "{outcome}"
-    );
+    drive_is_mediated(name, &outcome, DRIVE_RULE);
 }
 
 /// Demands, at random moments of the first start's work with files, that the drive reaches pages of Bouncer's own

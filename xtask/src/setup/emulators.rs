@@ -57,12 +57,9 @@ fn newer() -> Result<Emulator, Stop> {
     let script = root.join("qemu-system-x86_64");
     if !script.exists() {
         say("fetching QEMU 10 from Debian's backports (kept in target/qemu): its TCG knows x2APIC");
-        let aside = workspace::cache("qemu.unpacking");
-        let _ = fs::remove_dir_all(&aside);
-        Archive::open()?.unpack_with_needs("qemu-system-x86", "bookworm-backports", &aside)?;
-        let _ = fs::remove_dir_all(&root);
-        fs::rename(&aside, &root)
-            .map_err(|error| Stop::unready(format!("cannot create {}: {error}", root.display())))?;
+        workspace::put_whole(&root, |aside| {
+            Archive::open()?.unpack_with_needs("qemu-system-x86", "bookworm-backports", aside)
+        })?;
         workspace::write(&script, launcher(&root))?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).map_err(|error| {
             Stop::unready(format!(

@@ -1,7 +1,6 @@
 //! UEFI firmware for machines, and the boot loader that Debian installs under it: unpacked under
 //! `target/firmware/`.
 
-use std::fs;
 use std::path::Path;
 
 use qemu::Firmware;
@@ -21,14 +20,11 @@ pub(crate) fn fetch() -> Result<Firmware, Stop> {
     let root = workspace::cache("firmware");
     if !root.exists() {
         say("fetching UEFI firmware (OVMF) and GRUB for it (kept in target/firmware)");
-        let aside = workspace::cache("firmware.unpacking");
-        let _ = fs::remove_dir_all(&aside);
-        let archive = Archive::open()?;
-        for package in PACKAGES {
-            archive.unpack(package, &aside)?;
-        }
-        fs::rename(&aside, &root)
-            .map_err(|error| Stop::unready(format!("cannot create {}: {error}", root.display())))?;
+        workspace::put_whole(&root, |aside| {
+            let archive = Archive::open()?;
+            let mut packages = PACKAGES.iter();
+            packages.try_for_each(|package| archive.unpack(package, aside))
+        })?;
     }
     found(&root)
 }

@@ -110,23 +110,20 @@ fn fetch(firmware: &Firmware) -> Result<PathBuf, Stop> {
         return Err(Stop::unready("only root can install one"));
     }
     say("installing Debian on a drive, which takes a few minutes (kept in target/installed)");
-    let aside = workspace::cache("installed.making");
-    let _ = fs::remove_dir_all(&aside);
-    workspace::make(&aside)?;
-    let tree = aside.join("tree");
-    install(&aside, &tree)?;
-    set_up(&tree)?;
-    write(
-        &tree,
-        &Esp::debian(&firmware.grub, ROOT),
-        &aside.join("drive.img"),
-    )?;
-    for done in [tree, aside.join("before")] {
-        fs::remove_dir_all(&done).map_err(cannot("remove", &done))?;
-    }
-    workspace::write(&aside.join("recipe"), &recipe)?;
-    let _ = fs::remove_dir_all(&place);
-    fs::rename(&aside, &place).map_err(cannot("create", &place))?;
+    workspace::put_whole(&place, |aside| {
+        let tree = aside.join("tree");
+        install(aside, &tree)?;
+        set_up(&tree)?;
+        write(
+            &tree,
+            &Esp::debian(&firmware.grub, ROOT),
+            &aside.join("drive.img"),
+        )?;
+        for done in [tree, aside.join("before")] {
+            fs::remove_dir_all(&done).map_err(cannot("remove", &done))?;
+        }
+        workspace::write(&aside.join("recipe"), &recipe)
+    })?;
     Ok(place.join("drive.img"))
 }
 

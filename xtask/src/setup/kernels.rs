@@ -67,13 +67,9 @@ pub(crate) fn stock(version: &str) -> Result<Kernel, Stop> {
     say(&format!(
         "fetching {package}, the guest's kernel (kept in target/guest)"
     ));
-    // Unpacked aside and moved into place whole: an interrupted set-up leaves nothing half done.
-    let aside = cache.join("unpacking");
-    let _ = fs::remove_dir_all(&aside);
-    archive.unpack(&package, &aside)?;
-    let place = cache.join(&release);
-    fs::rename(&aside, &place)
-        .map_err(|error| Stop::unready(format!("cannot create {}: {error}", place.display())))?;
+    workspace::put_whole(&cache.join(&release), |aside| {
+        archive.unpack(&package, aside)
+    })?;
     cached(&cache, version)
         .ok_or_else(|| Stop::unready(format!("{package} holds no boot/vmlinuz-{release}")))
 }

@@ -4,7 +4,6 @@
 //! Debian ships variables and key with the firmware, for tests and nothing else; the key has a password that is
 //! told with it.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -30,17 +29,15 @@ pub(crate) fn fetch() -> Result<SecureBoot, Stop> {
     let root = workspace::cache("secure-boot");
     if !root.exists() {
         say("fetching a stub for kernels (kept in target/secure-boot)");
-        let aside = workspace::cache("secure-boot.unpacking");
-        let _ = fs::remove_dir_all(&aside);
-        Archive::open()?.unpack(PACKAGE, &aside)?;
-        let mut open = Command::new("openssl");
-        open.args(["pkey", "-passin", PASSWORD, "-in"])
-            .arg(firmware.join("usr/share/ovmf/PkKek-1-snakeoil.key"))
-            .arg("-out")
-            .arg(aside.join(KEY));
-        progress::command("opening the test key", &mut open)?;
-        fs::rename(&aside, &root)
-            .map_err(|error| Stop::unready(format!("cannot create {}: {error}", root.display())))?;
+        workspace::put_whole(&root, |aside| {
+            Archive::open()?.unpack(PACKAGE, aside)?;
+            let mut open = Command::new("openssl");
+            open.args(["pkey", "-passin", PASSWORD, "-in"])
+                .arg(firmware.join("usr/share/ovmf/PkKek-1-snakeoil.key"))
+                .arg("-out")
+                .arg(aside.join(KEY));
+            progress::command("opening the test key", &mut open).map(drop)
+        })?;
     }
     found(&firmware, &root)
 }

@@ -51,18 +51,13 @@ pub(crate) fn fetch() -> Result<PathBuf, Stop> {
     }
     say("fetching fio and mkfs.ext4 for the guest (kept in target/tools)");
     let unpacked = workspace::cache("tools.unpacking");
-    let aside = workspace::cache("tools.assembling");
-    for directory in [&unpacked, &aside] {
-        let _ = fs::remove_dir_all(directory);
-    }
+    let _ = fs::remove_dir_all(&unpacked);
     let archive = Archive::open()?;
     for package in PACKAGES {
         archive.unpack(package, &unpacked)?;
     }
-    assemble(&unpacked, &aside)?;
+    workspace::put_whole(&tree, |aside| assemble(&unpacked, aside))?;
     let _ = fs::remove_dir_all(&unpacked);
-    fs::rename(&aside, &tree)
-        .map_err(|error| Stop::unready(format!("cannot create {}: {error}", tree.display())))?;
     Ok(tree)
 }
 
