@@ -1,9 +1,10 @@
 //! Fault records: who tried what, where, and why it failed.
 //!
 //! Owns reading and clearing a unit's fault records, bounded by how many it has. Refuses to
-//! decide what a fault costs its device; `escalation` beside it does.
+//! decide what a fault costs its device; `escalation` beside it does, and `pause` how long others are spared a storm.
 
 mod escalation;
+mod pause;
 
 use core::fmt;
 
@@ -17,6 +18,7 @@ use crate::spec::interrupt::{ADDRESS_PREFIX, CompatibilityAddress, Compatibility
 use crate::spec::registers::{Fectl, Fsts};
 use crate::unit::Unit;
 pub use escalation::{Limits, Reaction, Watch};
+pub use pause::Pause;
 
 /// One recorded fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

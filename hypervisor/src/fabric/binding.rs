@@ -9,6 +9,7 @@ use policy::{Verdict, WholePages};
 use vtd::domain::Access;
 use vtd::remap::Route;
 
+use super::mute::are_mute;
 use super::remapping::Reach;
 use super::{Fabric, Standing};
 use crate::console::say;
@@ -224,7 +225,7 @@ impl Fabric {
     }
 
     /// The interrupt that the device is given for what the guest asked for `vector`: of a mediated
-    /// device's, Bouncer itself hears.
+    /// device's, Bouncer itself hears. While they stay away it is none, and the device's message a fault.
     pub(super) fn program_signal(
         &mut self,
         id: FunctionId,
@@ -236,7 +237,7 @@ impl Fabric {
         };
         let change = |signals: &mut Signals| signals.program(vector, route);
         binding.slot().signal(&mut self.remapping, change, vector);
-        route.map(mediated::route_to_us)
+        route.filter(|_| !are_mute()).map(mediated::route_to_us)
     }
 
     /// The guest hears that its own table refuses `vector` if the device raises it.

@@ -13,7 +13,6 @@ use vtd::fault::{Attempt, Fault, Limits, Reaction, Told, Watch};
 use vtd::remap::{Destination, Route};
 
 use super::Fabric;
-use super::mute::are_mute;
 use super::remapping::Reach;
 use crate::console::say;
 use crate::cpu::timer::Clock;
@@ -193,7 +192,7 @@ pub(crate) enum Looked {
 impl Fabric {
     /// Tells what the units recorded.
     pub(crate) fn take_faults(&mut self) -> Looked {
-        let (mut came, mut looks) = (0, 0);
+        let (mut came, mut counted, mut looks) = (0, 0, 0);
         for _ in 0..LOOKS {
             let mut found: Vec<(Address, Fault), 64> = Vec::new();
             let mut left_out = 0_u64;
@@ -209,14 +208,15 @@ impl Fabric {
             came += found.len() as u32;
             looks += 1;
             for (at, fault) in found {
-                self.fault(at, fault);
+                counted += u32::from(!self.fault(at, fault));
             }
         }
         if came == 0 {
             return Looked::Nothing;
         }
-        // Interrupts that were taken back announce what their devices completed.
-        if self.faults.are_too_many(came) && !are_mute() {
+        if self.faults.are_too_many(counted) {
+            // What is not announced any more is no way for a device to say that it completed something.
+            let were_mute = self.unmute();
             if !IS_HUSHED.swap(true, Ordering::AcqRel) {
                 say!(
                     "faults       more than {ANNOUNCED} in a second: units are looked at once a \
@@ -224,7 +224,12 @@ impl Fabric {
                 );
             }
             self.remapping.hush_faults();
-            return Looked::Again;
+            // What one said in the last moment was not heard.
+            return if were_mute {
+                Looked::More
+            } else {
+                Looked::Again
+            };
         }
         match looks {
             LOOKS => Looked::More,
@@ -252,7 +257,17 @@ impl Fabric {
         looked
     }
 
-    fn fault(&mut self, at: Address, fault: Fault) {
+    /// Has faults announced from here on.
+    pub(super) fn end_hush(&mut self) {
+        if IS_HUSHED.swap(false, Ordering::AcqRel) {
+            self.faults.in_second = 0;
+            let route = self.faults.route();
+            self.remapping.announce_faults(route);
+        }
+    }
+
+    /// Tells and answers a fault. Returns whether it is a message of an honest device's that was taken back.
+    fn fault(&mut self, at: Address, fault: Fault) -> bool {
         self.hand_over(at, &fault);
         let speakers = self.speakers(at);
         let storm = self.storm_of(&speakers);
@@ -275,9 +290,9 @@ impl Fabric {
         };
         watched.count += 1;
         if let Some(most) = most_of_muted
-            && watched.mute(self.muted_at) <= most
+            && watched.mute(self.pause.began()) <= most
         {
-            return;
+            return true;
         }
         let (count, is_masked) = (watched.count, watched.is_masked);
         let is_shared = watched.at.is_none();
@@ -296,6 +311,7 @@ impl Fabric {
             Reaction::MasteringOff => self.stop_mastering(at, &speakers, count),
             Reaction::Quarantine => self.cut_off(at, &speakers, count),
         }
+        false
     }
 
     /// Who speaks with the number `at` today: one function, or all behind a bridge that speaks for them.

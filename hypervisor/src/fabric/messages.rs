@@ -153,15 +153,6 @@ impl Fabric {
             return;
         };
         let count = 1_u16 << msi.control.vectors_granted().min(5);
-        if msi.control.enable() && self.is_mute(id) {
-            // Issued when they come back; what a mediator raises follows the guest at once.
-            for number in 0..count {
-                let data = numbered(msi.data, count, number);
-                let route = self.route_of(id, at, msi.address, data).ok();
-                let _: Option<Route> = self.program_signal(id, number, route);
-            }
-            return;
-        }
         let messages = &mut self.messages[id.index()];
         let is_kept = msi.control.enable()
             && messages

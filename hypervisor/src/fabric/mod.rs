@@ -31,6 +31,7 @@ use pci::{Address, FunctionId, Latch, Mediation};
 use policy::Treatment;
 use policy::{Policy, Storm, Verdict};
 use spin::mutex::TicketMutex;
+use vtd::fault::Pause;
 
 use crate::console::say;
 use crate::devices;
@@ -87,8 +88,8 @@ pub(crate) struct Fabric {
     shadows: Vec<Shadowed, MAX_SHADOWS>,
     /// Functions at whose registers the guest could not be stopped, to be cut off.
     exposed: Vec<FunctionId, MAX_FUNCTIONS>,
-    /// When interrupts of mediated devices were taken back for a while.
-    muted_at: u64,
+    /// When interrupts of mediated devices were taken back for a while, and for how long.
+    pause: Pause,
     /// Where functions left in quarantine that nobody can have replaced.
     outcasts: Vec<Address, MAX_OUTCASTS>,
 }

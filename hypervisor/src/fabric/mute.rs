@@ -1,8 +1,9 @@
-//! What is done about mediated devices whose interrupts announce nothing: nobody's arrive for a second.
+//! What is done about mediated devices whose interrupts announce nothing: nobody's arrive for a second, and for
+//! longer if that goes on.
 //!
 //! All of them are NMIs, and none says whose it is. Those that a device raises while its entries are
 //! taken back are faults, which carry its name: they are told, counted, and answered as any storm is.
-//! Meanwhile devices are looked at whenever the first processor leaves its guest.
+//! Meanwhile devices are looked at whenever the first processor leaves its guest, as it does for a fault.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,7 @@ use crate::limit::Few;
 
 /// Interrupts for which nothing was completed that a device may raise meanwhile: those under way.
 const UNDER_WAY: u32 = 256;
-/// Milliseconds for which they stay away.
+/// Milliseconds for which they stay away the first time.
 const WHILE: u32 = 1_000;
 /// Storms that are told.
 const TOLD: u32 = 8;
@@ -40,11 +41,14 @@ impl Fabric {
         if STORMS.is_one((), TOLD) {
             say!(
                 "interrupts   mediated devices raise more than they complete: theirs are faults for a \
-                 second, so that they tell whose they are"
+                 while, so that they tell whose they are"
             );
             say!("@storm bdf=mediated action=mute");
         }
-        self.muted_at = Clock::now();
+        let shortest = self.faults.ticks(WHILE);
+        self.pause.begin(Clock::now(), shortest);
+        // Each of those faults is to have the devices looked at.
+        self.end_hush();
         for id in self.mediated() {
             if let Some(binding) = self.binding(id)
                 && let Some(device) = binding.slot().lock().as_mut()
@@ -53,11 +57,6 @@ impl Fabric {
             }
             self.silence_messages(id);
         }
-    }
-
-    /// Whether interrupts of `id` stay away now, so that none is to be issued to it.
-    pub(super) fn is_mute(&self, id: FunctionId) -> bool {
-        are_mute() && self.binding(id).is_some()
     }
 
     /// Interrupts that an honest device may have raised since they were taken back, if they were: one for each
@@ -78,17 +77,24 @@ impl Fabric {
         )
     }
 
-    /// Gives them back when the time has come, but to whoever was cut off meanwhile.
+    /// Gives them back when the time has come.
     pub(crate) fn unmute_in_time(&mut self) {
-        let since = Clock::now().wrapping_sub(self.muted_at);
-        if since <= self.faults.ticks(WHILE) || !ARE_MUTE.swap(false, Ordering::AcqRel) {
-            return;
+        if self.pause.is_over(Clock::now()) {
+            self.unmute();
         }
-        for id in self.mediated() {
-            if !self.is_quarantined(id) {
-                self.renew_messages(id);
+    }
+
+    /// Gives them back, but to whoever was cut off meanwhile. Returns whether they had been taken.
+    pub(super) fn unmute(&mut self) -> bool {
+        let were_mute = ARE_MUTE.swap(false, Ordering::AcqRel);
+        if were_mute {
+            for id in self.mediated() {
+                if !self.is_quarantined(id) {
+                    self.renew_messages(id);
+                }
             }
         }
+        were_mute
     }
 
     fn mediated(&self) -> Vec<FunctionId, MAX_FUNCTIONS> {

@@ -12,6 +12,7 @@ use pci::{Address, FunctionId, Latch, Mediation, Topology};
 use policy::{Enforcement, Policy, Treatment, Trust};
 use vtd::dmar::{Bridges, Dmar};
 use vtd::domain::{Domain, Support};
+use vtd::fault::Pause;
 use vtd::unit::{Candidate, Failure};
 
 use super::faults::Faults;
@@ -346,7 +347,7 @@ pub(crate) fn take_over(
         spare: Vec::new(),
         shadows: Vec::new(),
         exposed: Vec::new(),
-        muted_at: 0,
+        pause: Pause::NONE,
         outcasts: Vec::new(),
     });
     let place = place.raw() as *mut Shared;

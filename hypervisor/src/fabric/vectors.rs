@@ -275,11 +275,6 @@ impl Fabric {
                 return self.silence_vector(id, index);
             }
         };
-        if self.is_mute(id) {
-            // As for MSI.
-            let _: Option<Route> = self.program_signal(id, index, Some(route));
-            return;
-        }
         let place = usize::from(index);
         let held = self.messages[id.index()]
             .msix

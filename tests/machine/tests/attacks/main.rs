@@ -9,4 +9,5 @@ mod interrupts;
 mod memory;
 mod renumbering;
 mod stage;
+mod storms;
 mod sweep;
