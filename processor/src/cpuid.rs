@@ -161,6 +161,12 @@ pub fn answer(
             answer.eax = answer.eax & !0xff | (answer.eax & 0xff).min(context.physical_width);
             answer
         }
+        // EAX[17]: HWCR, which is not the guest's, lets CPUID fault outside of the kernel. APM vol. 2, 3.2.10.
+        0x8000_0021 => {
+            let mut answer = real(leaf, subleaf);
+            answer.eax &= !(1 << 17);
+            answer
+        }
         // APM vol. 3, E.4.9 (SVM features) and E.4.17 (memory encryption): not offered.
         0x8000_000a | 0x8000_001f => Leaf::default(),
         _ => real(leaf, subleaf),
@@ -348,6 +354,11 @@ mod tests {
             (seven.edx >> 19, 0x14ce, "last-branch records"),
             (more.eax >> 17, 0x1cc, "FRED"),
             (more.eax >> 22, 0x17da, "history reset"),
+            (
+                ask(0x8000_0021, 0).eax >> 17,
+                0xc001_0015,
+                "faults of CPUID",
+            ),
         ] {
             assert_eq!(shown & 1, 0, "{what}");
             assert_ne!(rule(register), Some(Rule::Direct), "{what}");
