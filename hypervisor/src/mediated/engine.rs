@@ -74,12 +74,13 @@ impl Engine {
         }
     }
 
-    /// Looks at the device for the first time, if that was not done and its registers are there.
+    /// Looks at the device for the first time, if that was not done and its registers are there: for as long as it
+    /// is in reset, or does not decode them, all read as ones.
     pub(super) fn wake(&mut self, hand: &mut Hand<'_>) {
         let Self::Asleep(kind, store) = *self else {
             return;
         };
-        if hand.parts.registers.is_none() {
+        if hand.load_register(0) == u32::MAX {
             return;
         }
         let woken = match kind {

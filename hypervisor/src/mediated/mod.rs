@@ -212,6 +212,7 @@ impl Slot {
     ) -> bool {
         let read = self.with(machine, |mut hand, engine| {
             let mut at = hand.parts.register_at(range)?;
+            engine.wake(&mut hand);
             for piece in to.chunks_mut(8) {
                 engine.read(&mut hand, at, piece);
                 at += piece.len() as u32;
@@ -231,6 +232,7 @@ impl Slot {
     ) -> bool {
         let written = self.with(machine, |mut hand, engine| {
             let mut at = hand.parts.register_at(range)?;
+            engine.wake(&mut hand);
             let mut looked = Looked::Nothing;
             for piece in from.chunks(8) {
                 let more = engine.write(&mut hand, at, piece);
@@ -314,13 +316,12 @@ impl Device {
         remapping: Option<&'a mut Remapping>,
     ) -> (Hand<'a>, &'a mut Engine) {
         let Self { parts, engine, .. } = self;
-        let mut hand = Hand {
+        let hand = Hand {
             parts,
             machine,
             remapping,
             lingers_since: None,
         };
-        engine.wake(&mut hand);
         (hand, engine)
     }
 
