@@ -118,7 +118,8 @@ impl<const N: usize> Mediation<N> {
         self.guarded_at(at).is_some()
     }
 
-    /// Looks whether a function has appeared at `at`. It stays hidden until it is adopted.
+    /// Looks whether a function has appeared at `at`. It stays hidden until it is adopted. Who was known there stays
+    /// known until it is forgotten: [`Mediation::is_present`] says whether it is still the one.
     ///
     /// # Errors
     /// [`Full`] if there is no room for it.
@@ -127,17 +128,6 @@ impl<const N: usize> Mediation<N> {
         space: &impl ConfigSpace,
         at: Address,
     ) -> Result<Option<FunctionId>, Full> {
-        let hidden = self
-            .topology
-            .find(at)
-            .filter(|id| self.guarded(*id).is_none());
-        if let Some((id, function)) = hidden.and_then(|id| Some((id, self.topology.function(id)?)))
-            && function.virtual_of.is_none()
-            && space.read_u32(at, header::IDENTITY) != function.identity.dword()
-        {
-            // Whoever was not to be seen has made room for another.
-            self.forget(id);
-        }
         self.topology.discover(space, at)
     }
 
@@ -150,13 +140,13 @@ impl<const N: usize> Mediation<N> {
         (waits && space.read_u16(at, header::COMMAND) != u16::MAX).then_some(id)
     }
 
-    /// Whether the function adopted as `id` is still the one that answers there.
+    /// Whether the function known as `id`, adopted or hidden, is still the one that answers there.
     pub fn is_present(&self, space: &impl ConfigSpace, id: FunctionId) -> bool {
         // A virtual function does not answer for itself: both halves of its identity read as ones.
         let id = self.topology.function(id).map_or(id, |function| {
             function.virtual_of.map_or(id, |(owner, _)| owner)
         });
-        let identity = self.guarded(id).map(|g| g.identity.dword());
+        let identity = self.topology.function(id).map(|f| f.identity.dword());
         let read = |at| space.read_u32(at, header::IDENTITY);
         identity.is_some() && self.topology.address(id).map(read) == identity
     }
@@ -271,8 +261,8 @@ impl<const N: usize> Mediation<N> {
         })
     }
 
-    /// What any store to a function brings with it: after a reset it starts switched off and
-    /// isolated, and it learns its bus number.
+    /// What any store to a function brings with it: after a reset it starts switched off,
+    /// isolated and without virtual functions, and it learns its bus number.
     fn notice(
         &mut self,
         id: FunctionId,
@@ -290,6 +280,11 @@ impl<const N: usize> Mediation<N> {
             let control = capability::enforced(Acs::default(), guarded.acs);
             let register = Register::word(guarded.known.acs + ACS_CONTROL + 2);
             decision.store(at, register, u32::from(control.raw()));
+        }
+        if owed != Recovery::None
+            && let Some(virtuals) = self.guarded(id).and_then(|g| g.virtuals.as_ref())
+        {
+            decision.store(at, virtuals.control_register(), 0);
         }
         decision.append(decided);
         if let Some(bus) = self.topology.capture(id) {

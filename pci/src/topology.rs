@@ -7,6 +7,7 @@
 //! Refuses to know whom to trust.
 
 mod function;
+mod outcasts;
 mod path;
 mod scan;
 mod speaker;
@@ -15,6 +16,7 @@ mod virtuals;
 use core::fmt;
 
 pub use function::{Function, Identity, Layout, Slot};
+pub use outcasts::Outcasts;
 pub use path::{Hop, MAX_HOPS, Path};
 pub use speaker::{RequesterIds, Speaker};
 

@@ -26,7 +26,7 @@ mod virtuals;
 use heapless::Vec;
 use memory::{ByteRange, Gpa};
 use pci::mediation::Trust;
-use pci::topology::{Layout, Speaker};
+use pci::topology::{Layout, Outcasts, Speaker};
 use pci::{Address, FunctionId, Latch, Mediation};
 use policy::Treatment;
 use policy::{Policy, Storm, Verdict};
@@ -91,11 +91,8 @@ pub(crate) struct Fabric {
     /// When interrupts of mediated devices were taken back for a while, and for how long.
     pause: Pause,
     /// Where functions left in quarantine that nobody can have replaced.
-    outcasts: Vec<Address, MAX_OUTCASTS>,
+    outcasts: Outcasts,
 }
-
-/// Functions that stay in quarantine though they seemed to leave.
-const MAX_OUTCASTS: usize = 32;
 
 /// What became of one function.
 #[derive(Clone, Copy, Debug)]
@@ -190,14 +187,13 @@ impl Fabric {
     /// Somebody asked who is at `at`: whoever left is forgotten, and whoever came is judged before
     /// the guest sees it.
     fn look_who_is_there(&mut self, at: Address) {
-        let found = self.mediation.topology().find(at);
-        if let Some(id) = found
-            && self.mediation.knows(at)
-        {
-            if self.mediation.is_present(&self.space, id) {
+        if let Some(id) = self.mediation.topology().find(at) {
+            // Whoever was hidden has made room for another as well, and those behind it leave, too.
+            if !self.mediation.is_present(&self.space, id) {
+                self.leave(id);
+            } else if self.mediation.knows(at) {
                 return;
             }
-            self.leave(id);
         }
         match self.mediation.discover(&self.space, at) {
             Ok(Some(id)) if self.standings[id.index()].is_none() => {
@@ -243,12 +239,17 @@ impl Fabric {
         };
         self.adopt_messages(id, at);
         self.translate_for(id, at);
-        if self.outcasts.contains(&at)
+        self.keep_outcast(id, at);
+        self.announce(id, at);
+    }
+
+    /// Whoever came back to its quarantine masters nothing and raises nothing.
+    fn keep_outcast(&mut self, id: FunctionId, at: Address) {
+        if self.is_quarantined(id)
             && let Err(denied) = self.quarantine(id)
         {
             say!("device {at}: reaches nothing: {denied}");
         }
-        self.announce(id, at);
     }
 
     /// Whether something about the coming and going at `at` is still told: a device may change its
@@ -279,16 +280,9 @@ impl Fabric {
         for id in leaving {
             let topology = self.mediation.topology();
             let (ids, segment) = (topology.requester_ids(id), topology.segment(id));
-            if let Some(at) = topology.address(id)
-                && self.is_quarantined(id)
-                && !topology.is_below_open_slot(id)
-                && !self.outcasts.contains(&at)
-            {
-                // It went silent, or was reset, where nothing is plugged in or out.
-                if self.outcasts.is_full() {
-                    self.outcasts.remove(0);
-                }
-                let _ = self.outcasts.push(at);
+            if self.is_quarantined(id) {
+                // Where nothing is plugged in or out it went silent, or was reset.
+                self.outcasts.note(topology, id);
             }
             self.drop_messages(id);
             let standing = self.standings[id.index()].take();
@@ -300,7 +294,7 @@ impl Fabric {
                 self.give(at, reach);
                 if index == 0 {
                     self.faults.forget(at);
-                    if self.is_news(at) {
+                    if standing.is_some() && self.is_news(at) {
                         say!("device {at}: left");
                         say!("@left bdf={at}");
                     }
@@ -411,6 +405,7 @@ impl Fabric {
         let function = self.mediation.topology().function(id);
         let is_paged = function.is_some_and(|function| shadows::is_wanted(function, verdict));
         let reach = match treatment {
+            _ if self.outcasts.may_hold(self.mediation.topology(), id) => Reach::Quarantine,
             Treatment::Direct | Treatment::Recorded => Reach::Memory,
             // What the guest maps is one device's: its addresses are no place for pools.
             Treatment::Confined if is_paged => self.own_domain(id, None),

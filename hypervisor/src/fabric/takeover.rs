@@ -8,6 +8,7 @@ use boot::memory_map::RegionKind;
 use core::fmt;
 use heapless::Vec;
 use memory::{ByteRange, Gpa, Hpa, PAGE_SIZE};
+use pci::topology::Outcasts;
 use pci::{Address, FunctionId, Latch, Mediation, Topology};
 use policy::{Enforcement, Policy, Treatment, Trust};
 use vtd::dmar::{Bridges, Dmar};
@@ -348,7 +349,7 @@ pub(crate) fn take_over(
         shadows: Vec::new(),
         exposed: Vec::new(),
         pause: Pause::NONE,
-        outcasts: Vec::new(),
+        outcasts: Outcasts::new(),
     });
     let place = place.raw() as *mut Shared;
     // SAFETY: the run was just taken, is page aligned and large enough, and stays for ever.

@@ -48,6 +48,7 @@ impl Fabric {
         match self.mediation.adopt(&mut self.space, id, trust) {
             Ok(adoption) => {
                 self.adopt_messages(id, adoption.at);
+                self.keep_outcast(id, adoption.at);
                 self.cut_exposed();
             }
             Err(refused) if REFUSED.is_new(at) => say!("device {at}: {refused}"),

@@ -118,7 +118,6 @@ impl<const N: usize> Mediation<N> {
             decision.obey(Effect::Reset { function });
             if let Some(virtuals) = &mut guarded.virtuals {
                 virtuals.reset();
-                decision.store(write.at, virtuals.control_register(), 0);
             }
         }
         decision

@@ -83,7 +83,7 @@ pub(super) struct Traits {
 pub(super) enum Recovery {
     /// Nothing: there was none.
     None,
-    /// Access control services are enabled again.
+    /// Access control services are enabled again, and virtual functions end.
     Isolation,
     /// The same, and the function starts switched off even if it broke its promise to reset.
     Everything,

@@ -836,7 +836,12 @@ fn whoever_comes_in_the_place_of_a_hidden_function_is_read_anew() {
     let at = world.at(EDU);
     world.mediation.forget(world.ids[EDU]);
     let identity = |world: &mut World| {
-        let found = world.mediation.discover(&world.machine, at).unwrap();
+        let (mediation, machine) = (&mut world.mediation, &world.machine);
+        let past = mediation.topology().find(at);
+        if let Some(past) = past.filter(|past| !mediation.is_present(machine, *past)) {
+            mediation.forget(past);
+        }
+        let found = mediation.discover(machine, at).unwrap();
         let topology = world.mediation.topology();
         found.map(|id| topology.function(id).unwrap().identity.dword())
     };
@@ -845,6 +850,29 @@ fn whoever_comes_in_the_place_of_a_hidden_function_is_read_anew() {
     assert_eq!(identity(&mut world), Some(0x1000_8086));
     world.machine.functions[EDU].set32(0, u32::MAX);
     assert_eq!(identity(&mut world), None, "nobody came");
+}
+
+/// Who obeys takes back what those behind it had, before anybody forgets them.
+#[test]
+fn nobody_is_forgotten_behind_the_callers_back_when_a_hidden_bridge_is_another() {
+    let mut world = World::new();
+    let at = world.at(TO_PCI);
+    // As when it cannot be adopted: it is known, and hidden; its child is adopted.
+    world.mediation.guarded[world.ids[TO_PCI].index()] = None;
+    assert!(!world.mediation.knows(at));
+    assert!(world.mediation.knows(world.at(OLD)));
+    let is_present = |world: &World| {
+        let (mediation, bridge) = (&world.mediation, world.ids[TO_PCI]);
+        mediation.is_present(&world.machine, bridge)
+    };
+    assert!(is_present(&world));
+    let before = world.mediation.topology().functions().count();
+    world.machine.functions[TO_PCI].set32(0, 0x1000_8086);
+    assert!(!is_present(&world));
+    let _ = world.mediation.discover(&world.machine, at);
+    assert_eq!(world.mediation.topology().functions().count(), before);
+    world.mediation.forget(world.ids[TO_PCI]);
+    assert_eq!(world.mediation.topology().functions().count(), before - 2);
 }
 
 /// PCI Express Base 6.0, section 7.8.11: a port may pass on ids and addresses by vectors of its own.
@@ -874,7 +902,20 @@ fn virtual_functions_end_when_their_physical_one_wakes() {
     };
     assert!(appear(&mut world));
     world.write(NIC, Register::word(0x64), 3);
-    world.write(NIC, Register::word(0x64), 0);
+    // It need not take another store for 10 ms. PCI Express Base 6.0, section 5.9.
+    let at = world.at(NIC);
+    let wake = Register::word(0x64);
+    let woken = world.mediation.write(&world.machine, at, wake, 0);
+    let stores = |decision: &Decision| {
+        decision
+            .steps
+            .iter()
+            .filter(|s| matches!(s, Step::Store(_)))
+            .count()
+    };
+    assert_eq!(stores(&woken), 1, "{woken:?}");
+    world.take(&woken);
+    world.write(NIC, Register::byte(0x3c), 0x0b);
     assert_eq!(world.machine.functions[NIC].u32(0x108) & 0xffff, 0);
     // Whoever obeys the reset forgets them.
     let owner = world.ids[NIC];

@@ -83,6 +83,69 @@ fn a_hot_plug_slot_marks_what_is_below_it() {
     assert!(topology.is_below_open_slot(id(&machine, &topology, NVME)));
 }
 
+#[test]
+fn whoever_was_cut_off_is_found_again_under_another_number() {
+    let mut machine = Machine::new();
+    let mut topology = scanned(&machine);
+    let mut outcasts = Outcasts::new();
+    let nvme = id(&machine, &topology, NVME);
+    outcasts.note(&topology, nvme);
+    topology.forget(nvme);
+    machine.functions[PORT].set16(0x19, 0x0707);
+    topology.renumber(id(&machine, &topology, PORT), BusNumbers::new(0x07_07_00));
+    let at = machine.address_of(NVME).unwrap();
+    let again = topology.discover(&machine, at).unwrap().unwrap();
+    assert!(outcasts.may_hold(&topology, again));
+    assert!(!outcasts.may_hold(&topology, id(&machine, &topology, NIC)));
+}
+
+#[test]
+fn a_virtual_function_that_was_cut_off_is_found_again() {
+    let machine = Machine::new();
+    let mut topology = scanned(&machine);
+    let mut outcasts = Outcasts::new();
+    let owner = id(&machine, &topology, NIC);
+    let mut appear = |devfn| {
+        let added = topology.add_virtual(owner, 0, devfn, 0x10ca);
+        let id = added.unwrap().unwrap();
+        let was_there = outcasts.may_hold(&topology, id);
+        outcasts.note(&topology, id);
+        topology.forget(id);
+        was_there
+    };
+    assert!(!appear(0xa8));
+    assert!(appear(0xa8));
+    assert!(!appear(0xa9));
+}
+
+#[test]
+fn who_may_have_been_replaced_is_nobody_that_was_cut_off() {
+    let machine = Machine::new();
+    let topology = scanned(&machine);
+    let mut outcasts = Outcasts::new();
+    let edu = id(&machine, &topology, EDU);
+    assert!(topology.is_below_open_slot(edu));
+    outcasts.note(&topology, edu);
+    assert!(!outcasts.may_hold(&topology, edu));
+}
+
+#[test]
+fn places_beyond_those_told_apart_are_all_taken_for_one() {
+    let machine = Machine::new();
+    let mut topology = scanned(&machine);
+    let mut outcasts = Outcasts::new();
+    let (nic, edu) = (id(&machine, &topology, NIC), id(&machine, &topology, EDU));
+    for devfn in 0x60..0x80 {
+        assert!(!outcasts.may_hold(&topology, nic));
+        let added = topology.add_virtual(nic, 0, devfn, 0x10ca);
+        let id = added.unwrap().unwrap();
+        outcasts.note(&topology, id);
+        topology.forget(id);
+    }
+    assert!(outcasts.may_hold(&topology, nic));
+    assert!(!outcasts.may_hold(&topology, edu));
+}
+
 /// "The bridge's secondary bus number, with device and function number zero".
 #[test]
 fn a_device_behind_a_bridge_to_pci_speaks_with_the_bridges_alias() {
