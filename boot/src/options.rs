@@ -12,7 +12,8 @@ use crate::word::{Word, words};
 pub const COM1: u16 = 0x3f8;
 
 const WAY_BACK: &[u8] = b"way-back=";
-const NO_WAY_BACK: &[u8] = b"way-back=off";
+/// The word that takes the way back away.
+pub const NO_WAY_BACK: &[u8] = b"way-back=off";
 
 /// What the command line says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

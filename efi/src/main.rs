@@ -83,7 +83,8 @@ extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {
         return NEXT;
     }
     let mut console = Console::open(firmware, options::COM1);
-    let mut words: &[u8] = &[];
+    // As long as they could not be read, they may take it away.
+    let mut words = options::NO_WAY_BACK;
     match start(firmware, &mut console, &mut words) {
         Ok(()) => {
             let _ = writeln!(console, "Bouncer guards this machine; firmware goes on");

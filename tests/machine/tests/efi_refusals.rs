@@ -85,6 +85,27 @@ fn what_is_refused_starts_unprotected_only_if_a_variable_allows_it() {
     refuses(name, unusable.words("way-back=off"), WITHOUT_SVM);
 }
 
+/// What they would say of the way back, nobody knows; nor of the port to speak on, which is the first then.
+#[test]
+fn options_that_cannot_be_read_take_the_way_back_away() {
+    let name = "options_that_cannot_be_read_take_the_way_back_away";
+    let scene = Scene::efi(name).keep_variables().modules(&["efivarfs"]);
+    let allowing = scene
+        .clone()
+        .append("bouncer.variable=BouncerUnprotected:1");
+    let outcome = allowing.checks(&["efi-variables"]).play();
+    held(name, &outcome, &["efi-variables"]);
+    let outcome = scene
+        .words(&" ".repeat(256 << 10))
+        .patience(PATIENCE)
+        .play();
+    let console = |what: &str| outcome.console.iter().any(|line| line.text.contains(what));
+    assert!(
+        console("options.txt beside bouncer.efi cannot be read") && !console("Linux version"),
+        "{name}: {outcome}"
+    );
+}
+
 const WITHOUT_SVM: &str = "this processor has no hardware virtualization";
 
 /// Demands a refusal that says `why` on Bouncer's line and the firmware's console, and that the machine is off
