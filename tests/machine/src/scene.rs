@@ -5,7 +5,7 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qemu::{Bench, Bochs, Clock, Emulator, Error, Kernel, Payload};
+use qemu::{Bench, Bochs, Clock, DrivePace, Emulator, Error, Kernel, Payload};
 
 use crate::loud::skip;
 use crate::policies;
@@ -90,6 +90,7 @@ pub struct Scene {
     cpu: String,
     clock: Clock,
     drives: Vec<PathBuf>,
+    drive_pace: DrivePace,
     system: System,
     loader: Loader,
     signed: Signed,
@@ -168,6 +169,7 @@ impl Scene {
             cpu: "max".into(),
             clock: Clock::Host,
             drives: Vec::new(),
+            drive_pace: DrivePace::default(),
             system: System::Sata,
             loader: Loader::Grub,
             signed: Signed::Nothing,
@@ -291,6 +293,13 @@ impl Scene {
         made.unwrap_or_else(|error| panic!("{}: {error}", image.display()));
         self.drives.push(image);
         self.modules(&["nvme"])
+    }
+
+    /// Sets how quick the drives are.
+    #[must_use]
+    pub fn drive_pace(mut self, pace: DrivePace) -> Self {
+        self.drive_pace = pace;
+        self
     }
 
     /// Has UEFI firmware find the system on the first NVMe drive instead of a SATA drive.
