@@ -75,7 +75,7 @@ pub use emulator::{Emulator, Version};
 pub use error::Error;
 pub use heard::Watch;
 pub use image::{Esp, Initramfs, Iso, Payload, Signer, external_port_table, unified};
-pub use machine::{Boot, Clock, Iommu, Machine, Qtest, Wiring};
+pub use machine::{Boot, Clock, DrivePace, Iommu, Machine, Qtest, Wiring};
 pub use outcome::Outcome;
 pub use qmp::Qmp;
 pub use qtest::{QtestBus, Store, Width};

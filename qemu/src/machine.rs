@@ -4,6 +4,7 @@
 //! ([`Wiring`]) its ports end in.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::accelerator::Accelerator;
 use crate::bench::Firmware;
@@ -74,9 +75,26 @@ pub enum Clock {
     /// With the host's clock.
     #[default]
     Host,
-    /// One nanosecond per instruction, and no waiting when idle: repeatable timings on a noisy host (TCG only).
+    /// One nanosecond per instruction, and the host's clock while no processor has any to execute: repeatable timings on
+    /// a noisy host (TCG only).
     Instructions,
 }
+
+/// How quick a drive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DrivePace {
+    /// As quick as the host makes it.
+    #[default]
+    Host,
+    /// So many requests in a second at most, one after the other.
+    Rate(u32),
+    /// So long for each request, with any number under way at once, as flash does. Of its image it has only the size:
+    /// it reads as zeros, and keeps nothing.
+    Latency(Duration),
+}
+
+/// Bytes of a drive that keeps nothing.
+const HOLLOW_DRIVE: u64 = 64 << 20;
 
 /// A whole machine: q35, VT-d with interrupt remapping, three serial ports, a boot medium and NVMe drives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +119,8 @@ pub struct Machine {
     /// Raw images (qcow2 if the name ends so), each an NVMe drive behind a root port of its own: drive `n` behind
     /// port 00:`10+n`.0 (hexadecimal), serial number `bouncer<n>`.
     pub drives: Vec<PathBuf>,
-    /// Requests that a drive does in a second at most, one after the other; none is as many as it can.
-    pub drive_rate: Option<u32>,
+    /// How quick the drives are.
+    pub drive_pace: DrivePace,
     /// How virtual time passes.
     pub clock: Clock,
     /// A socket on which another program may speak QMP. The session has its own in any case.
@@ -127,7 +145,7 @@ impl Machine {
             iommu: Some(Iommu::default()),
             boot,
             drives: Vec::new(),
-            drive_rate: None,
+            drive_pace: DrivePace::default(),
             clock: Clock::Host,
             qmp: None,
             qtest: Qtest::Off,
@@ -198,7 +216,7 @@ impl Machine {
             line.option("-device", self.iommu_device(iommu));
         }
         if self.clock == Clock::Instructions {
-            line.option("-icount", "shift=0,sleep=off");
+            line.option("-icount", "shift=0,sleep=on");
         }
     }
 
@@ -281,16 +299,20 @@ impl Machine {
             } else {
                 "raw"
             };
-            let rate = self.drive_rate;
-            let rate =
-                rate.map_or_else(String::new, |rate| format!(",throttling.iops-total={rate}"));
-            line.option(
-                "-drive",
-                format!(
-                    "if=none,id=drive{index},format={format}{rate},file={}",
-                    escaped(image)
-                ),
-            );
+            let rate = match self.drive_pace {
+                DrivePace::Rate(rate) => format!(",throttling.iops-total={rate}"),
+                _ => String::new(),
+            };
+            let image = escaped(image);
+            if let DrivePace::Latency(latency) = self.drive_pace {
+                let latency = latency.as_nanos();
+                line.option("-blockdev", format!("driver=null-co,node-name=drive{index},size={HOLLOW_DRIVE},latency-ns={latency},read-zeroes=on"));
+            } else {
+                line.option(
+                    "-drive",
+                    format!("if=none,id=drive{index},format={format}{rate},file={image}"),
+                );
+            }
             let slot = 0x10 + index;
             line.option(
                 "-device",
@@ -459,9 +481,13 @@ mod tests {
     #[test]
     fn a_drive_may_be_as_slow_as_is_asked() {
         let mut slow = machine(NEW).drive("/d/a.img");
-        slow.drive_rate = Some(500);
+        slow.drive_pace = DrivePace::Rate(500);
         let line = command_line(&slow);
         assert!(line.contains("format=raw,throttling.iops-total=500,file=/d/a.img"));
+        slow.drive_pace = DrivePace::Latency(Duration::from_millis(7));
+        let line = command_line(&slow);
+        assert!(line.contains("-blockdev driver=null-co,node-name=drive0,size=67108864,latency-ns=7000000,read-zeroes=on"));
+        assert!(line.contains("drive=drive0") && !line.contains("/d/a.img"));
     }
 
     #[test]
@@ -520,7 +546,7 @@ mod tests {
     fn instruction_time_is_asked_for_by_name() {
         let mut machine = machine(NEW);
         machine.clock = Clock::Instructions;
-        assert!(command_line(&machine).contains("-icount shift=0,sleep=off"));
+        assert!(command_line(&machine).contains("-icount shift=0,sleep=on"));
     }
 
     #[test]

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use clap::Args;
 use qemu::{
-    Boot, Bouncer, Clock, Emulator, Ended, Initramfs, Iso, Kernel, Machine, Outcome, Payload, Port,
-    Session,
+    Boot, Bouncer, Clock, DrivePace, Emulator, Ended, Initramfs, Iso, Kernel, Machine, Outcome,
+    Payload, Port, Session,
 };
 
 use crate::build;
@@ -59,6 +59,18 @@ pub(crate) struct Options {
     /// Requests that the drive does in a second at most, so that it is slower than the guest; none is as many as it can
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     drive_rate: Option<u32>,
+
+    /// Microseconds that each request takes of the drive, which then does any number at once
+    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "drive_rate", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    drive_latency: Option<u64>,
+
+    /// Requests that are handed to the kernel at once, at most
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
+    batch: u64,
+
+    /// The byte of a page at which each buffer begins: Linux bounces only what is not whole pages
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = offset)]
+    offset: u64,
 
     /// Processors of the guest
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -162,6 +174,20 @@ pub(crate) fn run(options: &Options) -> Result<(), Stop> {
 }
 
 impl Options {
+    fn drive_pace(&self) -> DrivePace {
+        match (self.drive_rate, self.drive_latency) {
+            (Some(rate), _) => DrivePace::Rate(rate),
+            (None, Some(latency)) => DrivePace::Latency(Duration::from_micros(latency)),
+            (None, None) => DrivePace::Host,
+        }
+    }
+
+    /// How requests are made, in the guest's words.
+    fn way(&self) -> String {
+        let (offset, batch) = (self.offset, self.batch);
+        format!("bouncer.load-offset={offset} bouncer.load-batch={batch}")
+    }
+
     /// Every load, with its number of requests.
     fn loads(&self) -> Vec<(Load, u64)> {
         let or = |given: &Vec<u64>, usual: &[u64]| {
@@ -222,7 +248,9 @@ struct Preparation {
     drive: PathBuf,
     external_port: PathBuf,
     processors: u32,
-    drive_rate: Option<u32>,
+    drive_pace: DrivePace,
+    /// How requests are made, for the guest.
+    way: String,
 }
 
 impl Preparation {
@@ -248,7 +276,8 @@ impl Preparation {
             drive,
             external_port,
             processors: options.smp,
-            drive_rate: options.drive_rate,
+            drive_pace: options.drive_pace(),
+            way: options.way(),
         })
     }
 
@@ -258,8 +287,18 @@ impl Preparation {
         tell("kernel", self.kernel.release.clone());
         let processors = format!("{}, {MEMORY_MIB} MiB", self.processors);
         tell("processors", processors);
-        if let Some(rate) = self.drive_rate {
-            tell("drive", format!("{rate} requests a second at most"));
+        match self.drive_pace {
+            DrivePace::Host => {}
+            DrivePace::Rate(rate) => tell("drive", format!("{rate} requests a second at most")),
+            DrivePace::Latency(latency) => tell("drive", format!("{latency:?} a request")),
+        }
+        if options.batch > 1 {
+            let batch = options.batch;
+            tell("batches", format!("up to {batch} requests at once"));
+        }
+        if options.offset > 0 {
+            let offset = options.offset;
+            tell("buffers", format!("begin at byte {offset} of a page"));
         }
         tell("rounds", options.rounds.to_string());
         tell("requests", format!("{} of small blocks", options.requests));
@@ -324,7 +363,7 @@ impl Preparation {
         time: Time,
         loads: &[(Load, u64)],
     ) -> Result<Machine, Stop> {
-        let append = command_line(setting, time, loads);
+        let append = format!("{} {}", command_line(setting, time, loads), self.way);
         let boot = match setting.policy {
             None => Boot::Linux {
                 kernel: self.kernel.image.clone(),
@@ -344,7 +383,7 @@ impl Preparation {
             .vcpus(self.processors)
             .memory_mib(MEMORY_MIB)
             .drive(&self.drive);
-        machine.drive_rate = self.drive_rate;
+        machine.drive_pace = self.drive_pace;
         if setting.is_external {
             let table = format!("file={}", self.external_port.display());
             machine = machine.arguments(["-acpitable", &table]);
@@ -374,6 +413,13 @@ fn command_line(setting: Setting, time: Time, loads: &[(Load, u64)]) -> String {
     words.extend((time == Time::Instructions).then(|| OTHER_TIMER.to_owned()));
     words.push(format!("bouncer.load={}", loads.join(",")));
     words.join(" ")
+}
+
+/// A byte of a page at which a buffer may begin for direct requests.
+fn offset(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| (0..4096).contains(number) && number % 512 == 0);
+    number.ok_or_else(|| "a multiple of 512 below 4096".into())
 }
 
 /// Makes the drive's image, every block of which is there: a hole in a file is read faster than data.
@@ -439,6 +485,21 @@ mod tests {
         let loads = options.loads();
         assert_eq!(loads.len(), 2);
         assert_eq!(loads[0].1, 100);
+    }
+
+    #[test]
+    fn buffers_begin_where_direct_requests_may() {
+        for wrong in ["1", "4096", "-512", "page"] {
+            assert!(
+                Cli::try_parse_from(["bench", "--offset", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
+        let options = options(&["--offset", "512", "--batch", "16"]);
+        assert_eq!(
+            options.way(),
+            "bouncer.load-offset=512 bouncer.load-batch=16"
+        );
     }
 
     #[test]

@@ -188,6 +188,10 @@ impl Options {
     }
 
     fn machine(&self, machine: Machine, accelerator: Accelerator) -> Machine {
+        // Where instructions are counted, QEMU 10 ends itself if a guest sets its timer by an x2APIC register.
+        let without = if self.icount { ",-x2apic" } else { "" };
+        let cpu = self.cpu.clone();
+        let cpu = cpu.unwrap_or_else(|| format!("{}{without}", machine.cpu));
         Machine {
             accelerator,
             vcpus: self.smp,
@@ -201,7 +205,7 @@ impl Options {
             qmp: self.qmp.clone(),
             qtest: self.qtest.clone().map_or(Qtest::Off, Qtest::Socket),
             extra: self.qemu_arg.clone(),
-            cpu: self.cpu.clone().unwrap_or(machine.cpu),
+            cpu,
             ..machine
         }
     }

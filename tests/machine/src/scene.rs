@@ -5,7 +5,7 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qemu::{Bench, Bochs, Clock, Emulator, Error, Kernel, Payload};
+use qemu::{Bench, Bochs, Clock, DrivePace, Emulator, Error, Kernel, Payload};
 
 use crate::loud::skip;
 use crate::policies;
@@ -79,6 +79,7 @@ pub struct Scene {
     cpu: String,
     clock: Clock,
     drives: Vec<PathBuf>,
+    drive_pace: DrivePace,
     system: System,
     signed: Signed,
     variables: Option<PathBuf>,
@@ -156,6 +157,7 @@ impl Scene {
             cpu: "max".into(),
             clock: Clock::Host,
             drives: Vec::new(),
+            drive_pace: DrivePace::default(),
             system: System::Sata,
             signed: Signed::Nothing,
             variables: None,
@@ -278,6 +280,13 @@ impl Scene {
         made.unwrap_or_else(|error| panic!("{}: {error}", image.display()));
         self.drives.push(image);
         self.modules(&["nvme"])
+    }
+
+    /// Sets how quick the drives are.
+    #[must_use]
+    pub fn drive_pace(mut self, pace: DrivePace) -> Self {
+        self.drive_pace = pace;
+        self
     }
 
     /// Has UEFI firmware find the system on the first NVMe drive instead of a SATA drive.

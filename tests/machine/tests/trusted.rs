@@ -1,8 +1,10 @@
 //! A trusted device works as if nobody stood between it and the guest.
 
+use std::time::Duration;
+
 use machine::judge::{figure, figures, held};
 use machine::{Echo, Scene, loud};
-use qemu::{Clock, Outcome};
+use qemu::{Clock, DrivePace, Outcome};
 
 /// Everything may reach the guest's memory.
 const POLICY: &str = "version = 1\ndefault = \"trusted\"\n";
@@ -77,16 +79,9 @@ fn a_read_from_a_trusted_drive_takes_at_most_1_03_of_the_native_instructions() {
     );
 }
 
-/// A drive that takes two milliseconds for everything: whoever reads from it always waits, so that
-/// the work of a read does not depend on whether the drive was quick.
-const SLOW_DRIVE: [&str; 6] = [
-    "-blockdev",
-    "driver=null-co,node-name=slow,size=67108864,latency-ns=2000000,read-zeroes=on",
-    "-device",
-    "pcie-root-port,id=bay,chassis=16,addr=0x10",
-    "-device",
-    "nvme,drive=slow,serial=slow,bus=bay",
-];
+/// What the drive takes for everything: whoever reads from it always waits, so that the work of a read does not depend on
+/// whether the drive was quick.
+const SLOW_DRIVE: DrivePace = DrivePace::Latency(Duration::from_millis(2));
 
 /// Instructions that a read of 4 KiB takes from others, the median of many: the clock counts
 /// instructions; interrupts and exits are counted, what the drive takes is not.
@@ -97,8 +92,8 @@ fn work(scene: &Scene) -> f64 {
         .clone()
         .clock(Clock::Instructions)
         .append("nolapic_timer")
-        .arguments(&SLOW_DRIVE)
-        .modules(&["nvme"])
+        .drive(DRIVE)
+        .drive_pace(SLOW_DRIVE)
         .checks(&["disk-work"])
         .play();
     held("disk-work", &outcome, &["disk-work"]);

@@ -124,6 +124,7 @@ impl Scene {
             .arguments(self.arguments.iter().cloned());
         machine.cpu.clone_from(&self.cpu);
         machine.clock = self.clock;
+        machine.drive_pace = self.drive_pace;
         match self.system {
             System::Sata => {}
             System::Nvme => machine.drives.push(self.system_disc()),

@@ -1,14 +1,17 @@
 //! Measured load: what a request of each kind takes, and how often the guest leaves for Bouncer meanwhile.
 //!
 //! The command line names the loads: `bouncer.load=read:4096:32:4000,…`, each a direction, a block size in bytes, a
-//! depth and a number of requests. What is told of each begins with `load.read.4096.32.`.
+//! depth and a number of requests. What is told of each begins with `load.read.4096.32.`. Of all of them
+//! `bouncer.load-offset=` says at which byte of a page their buffers begin (0), `bouncer.load-batch=` how many
+//! requests are handed to the kernel at once, at most (1), and `bouncer.load-jobs=` how many threads share them, each on a
+//! processor of its own (1).
 
 use super::drive::Drive;
 use super::idleness;
 use super::interrupts;
 use super::program::{self, FIO};
 use crate::bouncer::{self, Counter};
-use crate::cmdline;
+use crate::cmdline::{self, Cmdline};
 use crate::cpus;
 use crate::verdict::{Figures, Shortfall, Verdict, ensure, failed};
 use std::time::{Duration, Instant};
@@ -29,12 +32,13 @@ pub(in super::super) fn run(figures: &mut Figures) -> Verdict {
         removable.as_deref().unwrap_or("internal").trim(),
     );
     let loads = cmdline.value("bouncer.load").unwrap_or_default();
+    let way = Way::of(&cmdline);
     for text in loads.split(',').filter(|text| !text.is_empty()) {
         let load = Load::parse(text)
             .ok_or_else(|| failed(format!("{text:?} is no direction:block:depth:requests")))?;
-        let warming = load.play(&drive, WARMING)?;
+        let warming = load.play(&drive, way, WARMING)?;
         let (before, raised) = (bouncer::exit_counters(), interrupts::of_drives()?);
-        let counted = load.play(&drive, load.requests)?;
+        let counted = load.play(&drive, way, load.requests)?;
         let (after, raised_by) = (bouncer::exit_counters(), interrupts::of_drives()?);
         // What fio's start and end take is in both.
         let work = counted.busy.saturating_sub(warming.busy);
@@ -50,6 +54,48 @@ pub(in super::super) fn run(figures: &mut Figures) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// How the requests of every load are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
+    /// The byte of a page at which buffers begin.
+    offset: u64,
+    /// Requests handed to the kernel at once, at most.
+    batch: u64,
+    /// Threads that share the requests, each with the depth for itself.
+    jobs: u64,
+}
+
+impl Way {
+    fn of(cmdline: &Cmdline) -> Self {
+        Self {
+            offset: cmdline.number("bouncer.load-offset", 0),
+            batch: cmdline.number("bouncer.load-batch", 1),
+            jobs: cmdline.number("bouncer.load-jobs", 1).max(1),
+        }
+    }
+
+    fn arguments(self, requests: u64) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--number_ios={}", requests / self.jobs),
+            format!("--numjobs={}", self.jobs),
+            "--group_reporting".into(),
+            format!("--iodepth_batch_submit={}", self.batch),
+            "--iodepth_batch_complete_min=1".into(),
+            format!("--iodepth_batch_complete_max={}", self.batch),
+        ];
+        if self.offset > 0 {
+            // fio begins its buffers so many bytes behind a page's beginning.
+            arguments.push(format!("--iomem_align={}", self.offset));
+        }
+        if self.jobs > 1 {
+            let last = self.jobs - 1;
+            arguments.push(format!("--cpus_allowed=0-{last}"));
+            arguments.push("--cpus_allowed_policy=split".into());
+        }
+        arguments
+    }
 }
 
 /// One load.
@@ -86,8 +132,8 @@ impl Load {
     }
 
     /// Makes `requests` requests.
-    fn play(&self, drive: &Drive, requests: u64) -> Result<Played, Shortfall> {
-        let arguments = [
+    fn play(&self, drive: &Drive, way: Way, requests: u64) -> Result<Played, Shortfall> {
+        let mut arguments = vec![
             format!("--filename={}", drive.path().display()),
             "--name=load".into(),
             "--thread".into(),
@@ -103,8 +149,8 @@ impl Load {
             format!("--rw=rand{}", self.direction),
             format!("--bs={}", self.block),
             format!("--iodepth={}", self.depth),
-            format!("--number_ios={requests}"),
         ];
+        arguments.extend(way.arguments(requests));
         let (began, idle) = (Instant::now(), idleness::so_far()?);
         let output = program::run(FIO, &arguments, PATIENCE)?;
         let (took, idle) = (began.elapsed(), idleness::so_far()?.saturating_sub(idle));
@@ -162,6 +208,26 @@ mod tests {
             "write:a:1:1",
         ] {
             assert_eq!(Load::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn how_requests_are_made_is_said_once_for_all_loads() {
+        let arguments = |text| Way::of(&Cmdline::new(text)).arguments(400);
+        let plain = arguments("quiet");
+        for word in ["--iodepth_batch_submit=1", "--number_ios=400"] {
+            assert!(plain.contains(&word.to_owned()), "{plain:?}");
+        }
+        assert!(!plain.iter().any(|word| word.starts_with("--iomem_align")));
+        let words = "bouncer.load-offset=512 bouncer.load-batch=16 bouncer.load-jobs=4";
+        let other = arguments(words);
+        for word in [
+            "--iodepth_batch_submit=16",
+            "--iomem_align=512",
+            "--number_ios=100",
+            "--cpus_allowed=0-3",
+        ] {
+            assert!(other.contains(&word.to_owned()), "{other:?}");
         }
     }
 
