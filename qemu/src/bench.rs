@@ -24,23 +24,28 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// UEFI firmware, and a boot loader that it starts.
+/// UEFI firmware, and boot loaders that it starts, as Debian installs them on an EFI system partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firmware {
     /// The flash memory with its code.
     pub code: PathBuf,
     /// The flash memory with its variables, as they are at first.
     pub variables: PathBuf,
-    /// GRUB, as Debian installs it on an EFI system partition.
+    /// GRUB.
     pub grub: PathBuf,
+    /// shim, which starts GRUB.
+    pub shim: PathBuf,
+    /// systemd-boot.
+    pub systemd_boot: PathBuf,
 }
 
 /// What UEFI firmware is tried with that starts only what is signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecureBoot {
-    /// The flash memory with variables in which a test key is all that is known, and Secure Boot is on.
+    /// The flash memory with variables in which Secure Boot is on, Microsoft's keys are known, by which Debian's shim
+    /// is signed, and a test key.
     pub variables: PathBuf,
-    /// That key.
+    /// The test key.
     pub signer: Signer,
     /// A stub that makes one program of a kernel.
     pub stub: PathBuf,

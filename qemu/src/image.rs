@@ -8,9 +8,11 @@ mod initramfs;
 mod iso;
 mod modules;
 mod signed;
+mod variables;
 
 pub use esp::Esp;
 pub use external_port::external_port_table;
 pub use initramfs::Initramfs;
 pub use iso::{Iso, Payload};
 pub use signed::{Signer, unified};
+pub use variables::trusting_both;

@@ -74,7 +74,9 @@ pub use channel::{Line, Port};
 pub use emulator::{Emulator, Version};
 pub use error::Error;
 pub use heard::Watch;
-pub use image::{Esp, Initramfs, Iso, Payload, Signer, external_port_table, unified};
+pub use image::{
+    Esp, Initramfs, Iso, Payload, Signer, external_port_table, trusting_both, unified,
+};
 pub use machine::{Boot, Clock, DrivePace, Iommu, Machine, Qtest, Wiring};
 pub use outcome::Outcome;
 pub use qmp::Qmp;

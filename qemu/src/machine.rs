@@ -505,6 +505,8 @@ mod tests {
                 code: "/f/code".into(),
                 variables: "/f/vars".into(),
                 grub: "/f/grub".into(),
+                shim: "/f/shim".into(),
+                systemd_boot: "/f/systemd-boot".into(),
             },
             variables: None,
             discs: vec!["/d/a.img".into(), "/d/b.img".into()],

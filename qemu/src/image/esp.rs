@@ -52,8 +52,35 @@ impl Esp {
         Self::default()
             .file(FALLBACK, grub)
             .text("EFI/debian/grub.cfg", configuration.as_bytes())
-            .file("vmlinuz", kernel)
-            .file("initrd", initrd)
+            .kernel(kernel, initrd)
+    }
+
+    /// As [`Esp::linux`], where GRUB is started by Debian's shim at `shim`.
+    #[must_use]
+    pub fn linux_by_shim(
+        shim: &Path,
+        grub: &Path,
+        kernel: &Path,
+        initrd: &Path,
+        append: &str,
+    ) -> Self {
+        Self::linux(shim, kernel, initrd, append).file("EFI/BOOT/grubx64.efi", grub)
+    }
+
+    /// A disc whose boot loader, systemd-boot at `systemd_boot`, starts a Linux kernel by its only entry, which is called
+    /// `test`.
+    #[must_use]
+    pub fn linux_by_systemd(
+        systemd_boot: &Path,
+        kernel: &Path,
+        initrd: &Path,
+        append: &str,
+    ) -> Self {
+        let entry = format!("title Test\nlinux /vmlinuz\ninitrd /initrd\noptions {append}\n");
+        Self::default()
+            .file(FALLBACK, systemd_boot)
+            .text("loader/entries/test.conf", entry.as_bytes())
+            .kernel(kernel, initrd)
     }
 
     /// A disc with the boot loader of an installed Debian system, its GRUB at `grub`, which goes on with what
@@ -73,6 +100,10 @@ impl Esp {
     #[must_use]
     pub fn program(efi: &Path) -> Self {
         Self::default().file(FALLBACK, efi)
+    }
+
+    fn kernel(self, kernel: &Path, initrd: &Path) -> Self {
+        self.file("vmlinuz", kernel).file("initrd", initrd)
     }
 
     fn file(mut self, path: &str, from: &Path) -> Self {

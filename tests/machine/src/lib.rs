@@ -12,6 +12,7 @@
 pub mod attacker;
 pub mod audit;
 pub mod echo;
+pub mod event_log;
 pub mod heist;
 pub mod judge;
 pub mod loud;

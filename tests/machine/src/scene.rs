@@ -47,12 +47,23 @@ enum System {
     Installed,
 }
 
+/// What starts the kernel with the test guest under UEFI firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loader {
+    /// GRUB; where the system must be signed by the test key, the kernel starts itself, as a program for firmware.
+    Grub,
+    /// shim, then GRUB.
+    Shim,
+    /// systemd-boot.
+    SystemdBoot,
+}
+
 /// What is signed on the discs of a machine with UEFI firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signed {
     /// Nothing, and firmware does not ask.
     Nothing,
-    /// The system, and firmware starts nothing else.
+    /// The system, by the test key unless Debian signs it, and firmware starts nothing else.
     System,
     /// Bouncer, too.
     All,
@@ -81,6 +92,7 @@ pub struct Scene {
     drives: Vec<PathBuf>,
     drive_pace: DrivePace,
     system: System,
+    loader: Loader,
     signed: Signed,
     variables: Option<PathBuf>,
     has_iommu: bool,
@@ -159,6 +171,7 @@ impl Scene {
             drives: Vec::new(),
             drive_pace: DrivePace::default(),
             system: System::Sata,
+            loader: Loader::Grub,
             signed: Signed::Nothing,
             variables: None,
             has_iommu: true,
@@ -296,6 +309,20 @@ impl Scene {
         self
     }
 
+    /// Has UEFI firmware start shim, and shim GRUB, as Debian signs both.
+    #[must_use]
+    pub fn by_shim(mut self) -> Self {
+        self.loader = Loader::Shim;
+        self
+    }
+
+    /// Has UEFI firmware start systemd-boot in place of GRUB.
+    #[must_use]
+    pub fn by_systemd_boot(mut self) -> Self {
+        self.loader = Loader::SystemdBoot;
+        self
+    }
+
     /// Has UEFI firmware find an installed Debian system on the first NVMe drive, which ends the starts of its kernel
     /// by these orders, one after the other: `reboot`, `kexec`, `poweroff`. The machine may restart, and what is
     /// written to its drives is forgotten with it. `None`, with a loud word, if this machine could not make one.
@@ -310,7 +337,8 @@ impl Scene {
         Some(self.arguments(&["-snapshot", "-action", "reboot=reset", "-smbios", &orders]))
     }
 
-    /// Has UEFI firmware start only what is signed by the test key, as Bouncer and the system are.
+    /// Has UEFI firmware start only what is signed, by the test key as Bouncer and the system are, or by Microsoft as
+    /// shim is.
     #[must_use]
     pub fn secure_boot(mut self) -> Self {
         self.signed = Signed::All;
@@ -435,6 +463,13 @@ impl Scene {
                 None
             }
         }
+    }
+
+    /// Boots this image of the kernel instead of Debian's own.
+    #[must_use]
+    pub fn with_kernel_image(mut self, image: &Path) -> Self {
+        self.kernel.image = image.to_path_buf();
+        self
     }
 
     /// The kernel image that boots unless a [`Scene::payload`] is given.

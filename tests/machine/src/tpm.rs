@@ -10,10 +10,39 @@ use std::time::{Duration, Instant};
 /// How long it may take to be there.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How a machine reaches its TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// By bytes through a queue (TCG PC Client Platform TPM Profile, "TIS").
+    Tis,
+    /// By commands and answers in a buffer ("CRB").
+    Crb,
+}
+
+impl Interface {
+    /// The kernel's driver for it.
+    #[must_use]
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Tis => "tpm_tis",
+            Self::Crb => "tpm_crb",
+        }
+    }
+
+    /// QEMU's device.
+    fn device(self) -> &'static str {
+        match self {
+            Self::Tis => "tpm-tis",
+            Self::Crb => "tpm-crb",
+        }
+    }
+}
+
 /// A TPM 2.0 that nobody has used, for one machine; ends with it or with this value.
 #[derive(Debug)]
 pub struct Tpm {
     process: Child,
+    interface: Interface,
     directory: PathBuf,
 }
 
@@ -23,7 +52,7 @@ impl Tpm {
     /// # Panics
     /// If it does not start, or has no socket in time.
     #[must_use]
-    pub fn start() -> Option<Self> {
+    pub fn start(interface: Interface) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // Paths of sockets are short by decree, so that the scene's own directory will not do.
@@ -43,7 +72,11 @@ impl Tpm {
             .stderr(Stdio::null())
             .spawn();
         let process = process.unwrap_or_else(|error| panic!("setpriv: {error}"));
-        let mut tpm = Self { process, directory };
+        let mut tpm = Self {
+            process,
+            interface,
+            directory,
+        };
         let deadline = Instant::now() + PATIENCE;
         while !tpm.directory.join("socket").exists() {
             if matches!(tpm.process.try_wait(), Ok(Some(_))) {
@@ -65,7 +98,7 @@ impl Tpm {
             "-tpmdev".into(),
             "emulator,id=tpm0,chardev=tpm".into(),
             "-device".into(),
-            "tpm-tis,tpmdev=tpm0".into(),
+            format!("{},tpmdev=tpm0", self.interface.device()),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! UEFI firmware for machines, and the boot loader that Debian installs under it: unpacked under
+//! UEFI firmware for machines, and the boot loaders that Debian installs under it: unpacked under
 //! `target/firmware/`.
 
 use std::path::Path;
@@ -12,14 +12,19 @@ use crate::stop::Stop;
 use crate::workspace;
 
 /// The packages that are unpacked.
-const PACKAGES: [&str; 2] = ["ovmf", "grub-efi-amd64-signed"];
+const PACKAGES: [&str; 4] = [
+    "ovmf",
+    "grub-efi-amd64-signed",
+    "shim-signed",
+    "systemd-boot-efi",
+];
 
-/// Gets both, from the cache or from the archive.
+/// Gets all of it, from the cache or from the archive.
 pub(crate) fn fetch() -> Result<Firmware, Stop> {
     let _alone = lock::take()?;
     let root = workspace::cache("firmware");
-    if !root.exists() {
-        say("fetching UEFI firmware (OVMF) and GRUB for it (kept in target/firmware)");
+    if found(&root).is_err() {
+        say("fetching UEFI firmware (OVMF) and boot loaders for it (kept in target/firmware)");
         workspace::put_whole(&root, |aside| {
             let archive = Archive::open()?;
             let mut packages = PACKAGES.iter();
@@ -37,15 +42,16 @@ fn found(root: &Path) -> Result<Firmware, Stop> {
             return Ok(path);
         }
         Err(Stop::unready(format!(
-            "Debian's packages hold no {}; remove {} to fetch them again",
-            path.display(),
-            root.display()
+            "Debian's packages hold no {}",
+            path.display()
         )))
     };
     Ok(Firmware {
         code: file("usr/share/OVMF/OVMF_CODE_4M.fd")?,
         variables: file("usr/share/OVMF/OVMF_VARS_4M.fd")?,
         grub: file("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")?,
+        shim: file("usr/lib/shim/shimx64.efi.signed")?,
+        systemd_boot: file("usr/lib/systemd/boot/efi/systemd-bootx64.efi")?,
     })
 }
 

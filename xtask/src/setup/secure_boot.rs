@@ -1,42 +1,48 @@
-//! What a machine in Secure Boot mode is tried with: firmware variables that know a test key, that key, and a stub
-//! that makes one program of a kernel.
+//! What a machine in Secure Boot mode is tried with: firmware variables that know the keys that machines are sold with
+//! and a test key, that key, and a stub that makes one program of a kernel.
 //!
-//! Debian ships variables and key with the firmware, for tests and nothing else; the key has a password that is
-//! told with it.
+//! Debian ships variables with either, and the key, with the firmware; the test key is for tests and nothing else, and has
+//! a password that is told with it.
 
 use std::path::Path;
 use std::process::Command;
 
 use qemu::{SecureBoot, Signer};
 
-use super::archive::Archive;
 use super::lock;
-use crate::progress::{self, say};
+use crate::progress;
 use crate::stop::Stop;
 use crate::workspace;
 
-/// The package with the stub.
-const PACKAGE: &str = "systemd-boot-efi";
+/// By the packages' own layout.
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
-const KEY: &str = "key.pem";
+const SOLD: &str = "usr/share/OVMF/OVMF_VARS_4M.ms.fd";
+const TEST: &str = "usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd";
+const TEST_KEY: &str = "usr/share/ovmf/PkKek-1-snakeoil.key";
+const TEST_CERTIFICATE: &str = "usr/share/ovmf/PkKek-1-snakeoil.pem";
 const PASSWORD: &str = "pass:snakeoil";
 
-/// Gets all of it, from the cache or from the archive.
+/// What is made of them.
+const KEY: &str = "key.pem";
+const VARIABLES: &str = "variables.fd";
+
+/// Gets all of it, from the cache or from the packages that firmware comes in.
 pub(crate) fn fetch() -> Result<SecureBoot, Stop> {
     super::fetch_firmware()?;
     let _alone = lock::take()?;
     let firmware = workspace::cache("firmware");
     let root = workspace::cache("secure-boot");
-    if !root.exists() {
-        say("fetching a stub for kernels (kept in target/secure-boot)");
+    if found(&firmware, &root).is_err() {
         workspace::put_whole(&root, |aside| {
-            Archive::open()?.unpack(PACKAGE, aside)?;
             let mut open = Command::new("openssl");
             open.args(["pkey", "-passin", PASSWORD, "-in"])
-                .arg(firmware.join("usr/share/ovmf/PkKek-1-snakeoil.key"))
+                .arg(firmware.join(TEST_KEY))
                 .arg("-out")
                 .arg(aside.join(KEY));
-            progress::command("opening the test key", &mut open).map(drop)
+            progress::command("opening the test key", &mut open)?;
+            let [sold, test] = [SOLD, TEST].map(|path| firmware.join(path));
+            qemu::trusting_both(&sold, &test, &aside.join(VARIABLES))?;
+            Ok(())
         })?;
     }
     found(&firmware, &root)
@@ -48,19 +54,15 @@ fn found(firmware: &Path, root: &Path) -> Result<SecureBoot, Stop> {
         if path.is_file() {
             return Ok(path);
         }
-        Err(Stop::unready(format!(
-            "there is no {}; remove {} to fetch it again",
-            path.display(),
-            root.display()
-        )))
+        Err(Stop::unready(format!("there is no {}", path.display())))
     };
     Ok(SecureBoot {
-        variables: file(firmware, "usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd")?,
+        variables: file(root, VARIABLES)?,
         signer: Signer {
             key: file(root, KEY)?,
-            certificate: file(firmware, "usr/share/ovmf/PkKek-1-snakeoil.pem")?,
+            certificate: file(firmware, TEST_CERTIFICATE)?,
         },
-        stub: file(root, STUB)?,
+        stub: file(firmware, STUB)?,
     })
 }
 

@@ -1,4 +1,5 @@
-//! Firmware's runtime services work: Bouncer's variables are told as figures, and one is written if asked for.
+//! Firmware's runtime services work: Bouncer's variables and those of boot loaders are told as figures, and one is written
+//! if asked for.
 //!
 //! `bouncer.variable=NAME:BYTE` names it. A variable is a file: four bytes of attributes, then its value (Linux,
 //! "efivarfs").
@@ -14,6 +15,19 @@ const VARIABLES: &str = "/sys/firmware/efi/efivars";
 const VENDOR: &str = "-b0ce8b0c-5a1e-4c8e-9d57-626f756e6365";
 /// Whether firmware starts only what is signed (UEFI 2.10, 3.3).
 const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// What a boot loader says of itself: figure, and variable (The Boot Loader Interface, systemd.io).
+const LOADERS: [(&str, &str); 2] = [
+    (
+        "efi.loader",
+        "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f",
+    ),
+    (
+        "efi.entry",
+        "LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f",
+    ),
+];
+/// Which programs shim holds to be revoked, in lines (shim, "SBAT"): it was there.
+const SHIM: &str = "SbatLevelRT-605dab50-e046-4300-abb6-3dd810dd8b23";
 /// Kept without power, for firmware and system (UEFI 2.10, 8.2.1).
 const ATTRIBUTES: u32 = 7;
 
@@ -26,6 +40,15 @@ pub(super) fn run(figures: &mut Figures) -> Verdict {
     }
     if let Ok(value) = std::fs::read(format!("{VARIABLES}/{SECURE_BOOT}")) {
         figures.tell("efi.secure-boot", format_args!("{:?}", value.get(4..)));
+    }
+    for (figure, variable) in LOADERS {
+        if let Ok(value) = std::fs::read(format!("{VARIABLES}/{variable}")) {
+            figures.tell(figure, text(value.get(4..).unwrap_or_default()));
+        }
+    }
+    if let Ok(value) = std::fs::read(format!("{VARIABLES}/{SHIM}")) {
+        let lines = String::from_utf8_lossy(value.get(4..).unwrap_or_default()).into_owned();
+        figures.tell("efi.shim", lines.trim_end_matches(['\0', '\n']));
     }
     let mut count = 0;
     for entry in std::fs::read_dir(VARIABLES).attempt("listing the variables")? {
@@ -45,6 +68,14 @@ pub(super) fn run(figures: &mut Figures) -> Verdict {
         write(name, byte)?;
     }
     Ok(())
+}
+
+/// A text of UEFI's: UTF-16, ended by a zero (UEFI 2.10, 2.3.1).
+fn text(value: &[u8]) -> String {
+    let (units, _) = value.as_chunks();
+    let units = units.iter().map(|unit| u16::from_le_bytes(*unit));
+    let ended: Vec<_> = units.take_while(|unit| *unit != 0).collect();
+    String::from_utf16_lossy(&ended)
 }
 
 fn write(name: &str, byte: u8) -> Verdict {

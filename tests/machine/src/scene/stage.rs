@@ -9,7 +9,7 @@ use qemu::{
     Symbols,
 };
 
-use super::{Front, Scene, Signed, System, demand};
+use super::{Front, Loader, Scene, Signed, System, demand};
 use crate::judge;
 
 impl Scene {
@@ -180,12 +180,24 @@ impl Scene {
         }
     }
 
-    /// The system's disc: GRUB with a kernel; where all must be signed, one program that is both.
+    /// The system's disc: a boot loader with a kernel; where all must be signed and Debian has not, one program that is
+    /// both.
     fn system(&self, firmware: &Firmware) -> Esp {
         let (kernel, initrd) = (&self.kernel.image, self.initial_file_system());
         let append = self.line_for_payload();
-        if self.signed == Signed::Nothing {
-            return Esp::linux(&firmware.grub, kernel, &initrd, &append);
+        let grub = &firmware.grub;
+        match (self.loader, self.signed) {
+            (Loader::Shim, _) => {
+                return Esp::linux_by_shim(&firmware.shim, grub, kernel, &initrd, &append);
+            }
+            (Loader::SystemdBoot, _) => {
+                let loader = &firmware.systemd_boot;
+                return Esp::linux_by_systemd(loader, kernel, &initrd, &append);
+            }
+            (Loader::Grub, Signed::Nothing) => {
+                return Esp::linux(grub, kernel, &initrd, &append);
+            }
+            (Loader::Grub, Signed::System | Signed::All) => {}
         }
         let secure = demand(self.bench.secure_boot());
         let unsigned = self.file("system.unsigned.efi");
