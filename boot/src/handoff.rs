@@ -22,7 +22,7 @@ pub use start::{GuestKind, GuestStart, Register, SegmentState, TableState};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"BOUNCER\0");
 
 /// The layout this crate knows. Raised with every change of [`Handoff`].
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// How many segments of the image are told.
 pub const MAX_SEGMENTS: usize = 8;
@@ -186,6 +186,8 @@ pub struct Handoff {
     pub free: Span,
     /// Memory in `own` for the pages of untrusted devices: whole 2 MiB pages, or empty.
     pub pools: Span,
+    /// Bytes of `pools`, from their start, that the loader has filled with zeros.
+    pub cleared: u64,
     /// Where ACPI's root pointer (RSDP) lies.
     pub rsdp: u64,
     /// Memory below 4 GiB that the guest keeps for ACPI tables, in which it may be shown one of Bouncer's;

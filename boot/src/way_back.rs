@@ -9,7 +9,7 @@ use core::fmt;
 /// The key that leads back, as a character; the letter in capitals does, too.
 pub const KEY: char = 'b';
 
-/// How long after its start the loader takes keys, in milliseconds.
+/// How long keys count after the loader has said that they do, in milliseconds, at least.
 pub const KEY_MILLISECONDS: u32 = 300;
 
 /// The variable that asks for starts without Bouncer: one byte, [`ONCE`] or [`ALWAYS`].

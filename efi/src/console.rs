@@ -38,6 +38,11 @@ impl Console {
         self.firmware.print("\n");
     }
 
+    /// Leaves the serial line to the hypervisor, who has told there what is told from now on.
+    pub(crate) fn leave_port(&mut self) {
+        self.serial = None;
+    }
+
     fn put(&mut self, byte: u8) {
         if let Some(uart) = self.serial.as_mut() {
             let _ = (0..PATIENCE).any(|_| uart.try_send_byte(byte).is_ok());

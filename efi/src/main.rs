@@ -35,8 +35,8 @@ use boot::facts::{Facts, Paging};
 use boot::handoff::{Handoff, Loader, TimeStamp};
 use boot::memory_map::{Region, RegionKind};
 use boot::options::{self, Options};
-use boot::reservation::{Needs, reserve};
-use boot::way_back::{KEY_MILLISECONDS, Reason};
+use boot::reservation::{LARGE_PAGE, Needs, reserve};
+use boot::way_back::Reason;
 use memory::{ByteRange, Hpa};
 use policy::Policy;
 use processor::cpuid;
@@ -181,12 +181,24 @@ fn start(
     handoff.describe_image(&image.segments());
     handoff.entry = entered;
 
-    way_back.take_keys(|| is_before(&entered, facts.pm_timer))?;
+    // The time in which keys count has gone by beside all this; what is left of it is used.
+    way_back.look_at_keys()?;
+    let stopped = drivers::stop(firmware);
+    let pools = handoff.pools;
+    let taken = way_back.take_keys(|| {
+        let next = Hpa::new(pools.base + handoff.cleared);
+        let piece = ByteRange::new(next, LARGE_PAGE.min(pools.len - handoff.cleared));
+        handoff.cleared += piece.map_or(0, |piece| place::bytes(piece).len() as u64);
+        piece.is_some()
+    });
+    if let Err(reason) = taken {
+        drivers::start(firmware, &stopped);
+        return Err(reason.into());
+    }
     if let Err(status) = measure::guard(firmware, HYPERVISOR, words, text) {
         let _ = writeln!(console, "The TPM cannot be told of Bouncer ({status:?})");
     }
     way_back.count(console);
-    let stopped = drivers::stop(firmware);
     let crossed = cross(firmware, handoff, own, |handoff| {
         place::copy(handoff, memory, reservation.handoff);
         bridge.cross(entry, own.start().raw() + reservation.handoff);
@@ -195,10 +207,11 @@ fn start(
     for line in echo::lines(place::view(echo)) {
         console.show(line);
     }
-    if crossed.is_err() {
-        way_back.uncount();
+    match &crossed {
+        // From here on this is a guest.
+        Ok(()) => console.leave_port(),
+        Err(_) => way_back.uncount(),
     }
-    // From here on this is a guest, unless the hypervisor refused.
     let gathered = crossed.and_then(|()| processors::gather(firmware));
     drivers::start(firmware, &stopped);
     gathered?;
@@ -251,15 +264,6 @@ fn time(pm_timer: Option<u16>) -> TimeStamp {
         pm_timer: ticks.unwrap_or(0),
         has_pm_timer: u32::from(ticks.is_some()),
     }
-}
-
-/// Whether it is not yet time to go on whether or not a key came. Without a timer it never is.
-fn is_before(entered: &TimeStamp, pm_timer: Option<u16>) -> bool {
-    /// Of the timer, a second. ACPI 6.5, 4.8.3.3.
-    const TICKS: u64 = 3_579_545;
-    let now = time(pm_timer);
-    let passed = u64::from(now.pm_timer.wrapping_sub(entered.pm_timer) & TIMER_BITS);
-    now.has_pm_timer != 0 && passed * 1000 < TICKS * u64::from(KEY_MILLISECONDS)
 }
 
 /// Says why Bouncer does not start, and lets nobody start unprotected unless somebody has allowed that.

@@ -14,11 +14,12 @@ use core::time::Duration;
 use memory::{ByteRange, Hpa, PAGE_SIZE};
 use uefi_raw::protocol::console::{InputKey, SimpleTextInputProtocol, SimpleTextOutputProtocol};
 use uefi_raw::table::boot::{
-    AllocateType, BootServices, EventNotifyFn, EventType, MemoryDescriptor, MemoryType, Tpl,
+    AllocateType, BootServices, EventNotifyFn, EventType, MemoryDescriptor, MemoryType, TimerDelay,
+    Tpl,
 };
 use uefi_raw::table::runtime::{ResetType, RuntimeServices, VariableAttributes};
 use uefi_raw::table::system::SystemTable;
-use uefi_raw::{Boolean, Guid, Handle, Status};
+use uefi_raw::{Boolean, Event, Guid, Handle, Status};
 
 /// Letters that a variable's name has at most, with the zero at its end.
 const NAME: usize = 24;
@@ -225,6 +226,34 @@ impl Firmware {
         let _ = unsafe { (self.boot().stall)(time.as_micros() as usize) };
     }
 
+    /// Begins to wait for `time`, while others work. `None` from a firmware that has no timer.
+    pub(crate) fn alarm(&self, time: Duration) -> Option<Alarm> {
+        /// Nanoseconds of the timer's unit.
+        const UNIT: u128 = 100;
+        let mut event = ptr::null_mut();
+        // SAFETY: the event's place is written; nobody is called when it comes.
+        let status = unsafe {
+            (self.boot().create_event)(
+                EventType::TIMER,
+                Tpl::APPLICATION,
+                None,
+                ptr::null_mut(),
+                &mut event,
+            )
+        };
+        if status != Status::SUCCESS {
+            return None;
+        }
+        let alarm = Alarm {
+            firmware: *self,
+            event,
+        };
+        let units = (time.as_nanos() / UNIT) as u64;
+        // SAFETY: the event was just made.
+        let status = unsafe { (self.boot().set_timer)(event, TimerDelay::RELATIVE, units) };
+        (status == Status::SUCCESS).then_some(alarm)
+    }
+
     /// A variable of one byte; `None` if there is none, or it has another length.
     pub(crate) fn variable(&self, name: &str, vendor: &Guid) -> Option<u8> {
         let name = letters(name);
@@ -306,6 +335,27 @@ impl Firmware {
         };
         let entry = entries.iter().find(|entry| entry.vendor_guid == *guid)?;
         Some(entry.vendor_table as u64)
+    }
+}
+
+/// A time that passes while others work.
+pub(crate) struct Alarm {
+    firmware: Firmware,
+    event: Event,
+}
+
+impl Alarm {
+    /// Whether the time has passed; said once.
+    pub(crate) fn has_come(&self) -> bool {
+        // SAFETY: the event is there until this is dropped.
+        unsafe { (self.firmware.boot().check_event)(self.event) == Status::SUCCESS }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // SAFETY: nobody knows the event any more. What firmware does not close, it keeps.
+        let _ = unsafe { (self.firmware.boot().close_event)(self.event) };
     }
 }
 

@@ -9,20 +9,25 @@ use uefi_raw::{Guid, Status, guid};
 use crate::arrival;
 use crate::console::Console;
 use crate::measure;
-use crate::services::Firmware;
+use crate::services::{Alarm, Firmware};
 
 /// Whose the variables are.
 const VENDOR: Guid = guid!("b0ce8b0c-5a1e-4c8e-9d57-626f756e6365");
 
-/// Between two looks at the keyboard.
+/// How long keys count, from the line that says so.
+const KEYS_COUNT: Duration = Duration::from_millis(way_back::KEY_MILLISECONDS as u64);
+/// Between two looks at the keyboard while there is nothing else to do.
 const LOOK: Duration = Duration::from_millis(10);
+/// So many times, should the firmware's timer stand still.
+const MOST_LOOKS: u32 = 2 * way_back::KEY_MILLISECONDS / 10;
 
 /// Whether there is a way back on this machine, and what was found of it.
-#[derive(Clone, Copy)]
 pub(crate) struct WayBack {
     firmware: Firmware,
     /// What the count of starts becomes with this one; `None` if it is not kept.
     tries: Option<u8>,
+    /// Comes when keys do not count any more.
+    keys_count: Option<Alarm>,
 }
 
 impl WayBack {
@@ -35,6 +40,7 @@ impl WayBack {
         let mut way_back = Self {
             firmware,
             tries: None,
+            keys_count: None,
         };
         if !is_there {
             return Ok(way_back);
@@ -53,26 +59,39 @@ impl WayBack {
                     way_back::KEY
                 );
                 way_back.tries = Some(tries);
+                way_back.keys_count = firmware.alarm(KEYS_COUNT);
                 Ok(way_back)
             }
         }
     }
 
-    /// Takes keys for as long as `has_time`; `Err` if one of them leads back.
-    pub(crate) fn take_keys(&self, has_time: impl Fn() -> bool) -> Result<(), Reason> {
+    /// `Err` if a key was pressed that leads back. Firmware keeps keys that were pressed while nobody looked.
+    pub(crate) fn look_at_keys(&self) -> Result<(), Reason> {
         if self.tries.is_none() {
             return Ok(());
         }
-        loop {
-            while let Some(key) = self.firmware.key() {
-                if key.eq_ignore_ascii_case(&way_back::KEY) {
-                    return Err(Reason::Key);
-                }
+        while let Some(key) = self.firmware.key() {
+            if key.eq_ignore_ascii_case(&way_back::KEY) {
+                return Err(Reason::Key);
             }
-            if !has_time() {
+        }
+        Ok(())
+    }
+
+    /// Takes keys for as long as they count, and does `work` meanwhile, piece by piece until it says that there
+    /// is none left; `Err` if one of them leads back.
+    pub(crate) fn take_keys(&self, mut work: impl FnMut() -> bool) -> Result<(), Reason> {
+        let mut looks = 0;
+        loop {
+            let is_over = self.keys_count.as_ref().is_none_or(Alarm::has_come);
+            self.look_at_keys()?;
+            if is_over || looks == MOST_LOOKS {
                 return Ok(());
             }
-            self.firmware.wait(LOOK);
+            if !work() {
+                looks += 1;
+                self.firmware.wait(LOOK);
+            }
         }
     }
 

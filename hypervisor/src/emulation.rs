@@ -51,7 +51,7 @@ fn carry_out(mut vcpu: Emulated<'_>) -> Result<(), Failure> {
     execute(&instruction, &mut vcpu).map_err(Failure::Fault)
 }
 
-/// The length of the instruction at RIP, if it can still be fetched.
+/// The length of the instruction at RIP, which caused an exit, if it can still be told.
 pub(crate) fn current_len<B: Backend>(runner: &mut Runner<B>) -> Option<u8> {
     let (machine, area) = (runner.machine, runner.area);
     measure(&Emulated::new(machine, area, runner.cpu.state()))
@@ -60,10 +60,15 @@ pub(crate) fn current_len<B: Backend>(runner: &mut Runner<B>) -> Option<u8> {
 /// Once for all backends.
 #[inline(never)]
 fn measure(vcpu: &Emulated<'_>) -> Option<u8> {
-    let (bytes, bits) = vcpu.fetch().ok()?;
-    decode(&bytes, bits)
-        .ok()
-        .map(|instruction| instruction.length())
+    /// CPUID, RDMSR, WRMSR and INVD without needless prefixes.
+    const USUAL: u8 = 2;
+    match vcpu.fetch() {
+        Ok((bytes, bits)) => decode(&bytes, bits).ok().map(|found| found.length()),
+        // The processor runs code where Bouncer reads none: in memory that firmware keeps for itself, as it
+        // does for the last loop of its processors. Entered again, it would exit again, for ever.
+        Err(Fault::Hole(_)) => Some(USUAL),
+        Err(_) => None,
+    }
 }
 
 struct Emulated<'a> {

@@ -167,7 +167,7 @@ fn take_over(
                 apic_id: apic::id(),
                 map,
                 // SAFETY: the validated hand-over says that nobody uses this part of Bouncer's memory.
-                pools: unsafe { Pools::new(handoff.pools.range()) },
+                pools: unsafe { Pools::new(handoff.pools.range(), handoff.cleared) },
             };
             let fabric = fabric::take_over(confinement, needs, frames)?;
             if let Err(refusal) = firmware::replace_dmar(handoff, virtual_unit::table()) {

@@ -14,6 +14,7 @@ use core::fmt;
 use memory::{ByteRange, Flush, Frame, Frames, Hpa, TimedOut};
 
 use crate::context::ContextTables;
+use crate::dmar::Dmar;
 use crate::invalidate::{Abilities, Invalidator, Queue, Scope, Trouble};
 use crate::registers::{
     CAP, ECAP, FECTL, FSTS, GSTS, IECTL, IQA, IQH, IQT, IRTA, RTADDR, Registers, VER, wait_until,
@@ -121,6 +122,13 @@ impl<R: Registers> Candidate<R> {
     /// What the firmware left switched on.
     pub fn inherited(&self) -> Gsts {
         GSTS.read(&self.registers)
+    }
+
+    /// Whether the firmware says in `table` that it confines DMA (section "DMA Remapping Reporting Structure",
+    /// flag DMA_CTRL_PLATFORM_OPT_IN), and left this unit without translation and without protected memory.
+    pub fn belies(&self, table: &Dmar<'_>) -> bool {
+        let protects = || protected::is_on(&self.registers, self.capabilities.cap());
+        table.opts_in_to_dma_control() && !self.inherited().tes() && !protects()
     }
 
     /// Blocks all DMA to at least `range` for as long as translation is off. Ends with

@@ -14,6 +14,8 @@ pub enum Part {
     Image,
     /// The pages of untrusted devices.
     Pools,
+    /// Those of them that the loader has cleared.
+    Cleared,
     /// The policy text.
     Policy,
     /// The free memory.
@@ -50,6 +52,7 @@ impl fmt::Display for Part {
             Self::Own => f.write_str("Bouncer's memory"),
             Self::Image => f.write_str("the hypervisor's image"),
             Self::Pools => f.write_str("the pages of untrusted devices"),
+            Self::Cleared => f.write_str("what the loader has cleared"),
             Self::Policy => f.write_str("the policy text"),
             Self::Free => f.write_str("the free memory"),
             Self::Segment(number) => write!(f, "segment {number} of the image"),

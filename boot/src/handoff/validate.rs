@@ -116,6 +116,14 @@ fn own_memory(handoff: &Handoff) -> Result<ByteRange<Hpa>, HandoffError> {
 
 /// What devices reach is nothing else.
 fn pools(handoff: &Handoff, own: &ByteRange<Hpa>) -> Result<(), HandoffError> {
+    if handoff.cleared > handoff.pools.len {
+        let (base, len) = (handoff.pools.base, handoff.cleared);
+        return Err(HandoffError::Outside {
+            part: Part::Cleared,
+            span: Span { base, len },
+            within: Part::Pools,
+        });
+    }
     if handoff.pools.len == 0 {
         return Ok(());
     }
@@ -414,6 +422,19 @@ mod tests {
             Err(HandoffError::Outside { .. })
         ));
         assert_eq!(pools(0, 0), Ok(()));
+    }
+
+    #[test]
+    fn no_more_is_cleared_than_devices_reach() {
+        let cleared = changed(|handoff| handoff.cleared = 1);
+        assert!(matches!(
+            cleared,
+            Err(HandoffError::Outside {
+                part: Part::Cleared,
+                within: Part::Pools,
+                ..
+            })
+        ));
     }
 
     #[test]

@@ -204,6 +204,12 @@ fn survey(
         let registers = unsafe { Mapped::new(range, timer) };
         let candidate = Candidate::probe(registers);
         let candidate = candidate.map_err(|failure| Obstacle::Unit(range, failure))?;
+        if candidate.belies(&table) {
+            say!(
+                "the firmware's DMAR table promises that devices' DMA is confined (DMA_CTRL_PLATFORM_OPT_IN), \
+                 but the unit at {at} was off when Bouncer came: until now its devices could reach all memory"
+            );
+        }
         if !candidate.capabilities().remaps_interrupts() {
             return Ok(Err(Lacking::InterruptRemapping));
         }

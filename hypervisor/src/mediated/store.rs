@@ -27,17 +27,20 @@ const LARGE_PAGE: u64 = 2 << 20;
 pub(crate) struct Pools {
     all: Option<ByteRange<Hpa>>,
     taken: Vec<ByteRange<Hpa>, MAX_DEVICES>,
+    /// What lies below is full of zeros, but for what is taken.
+    cleared_to: u64,
 }
 
 impl Pools {
-    /// Nothing of `all` is taken.
+    /// Nothing of `all` is taken; its first `cleared` bytes are zeros.
     ///
     /// # Safety
     /// `all` is mapped one to one, whole large pages, and used by nobody else, ever.
-    pub(crate) unsafe fn new(all: Option<ByteRange<Hpa>>) -> Self {
+    pub(crate) unsafe fn new(all: Option<ByteRange<Hpa>>, cleared: u64) -> Self {
         Self {
             all,
             taken: Vec::new(),
+            cleared_to: all.map_or(0, |all| all.start().raw() + cleared),
         }
     }
 
@@ -60,7 +63,14 @@ impl Pools {
         };
         let found = starts.filter_map(free).min_by_key(ByteRange::start)?;
         self.taken.push(found).ok()?;
-        clear(found);
+        // Pieces are cleared when they are given back; what lies above was never taken.
+        let end = behind(&found);
+        if let Some(rest) = end.checked_sub(self.cleared_to) {
+            if let Some(rest) = ByteRange::new(Hpa::new(self.cleared_to), rest) {
+                clear(rest);
+            }
+            self.cleared_to = end;
+        }
         Some(found)
     }
 

@@ -46,6 +46,11 @@ pub(super) fn enable(
         .map_err(|TimedOut| Failure::TimedOut(Step::ProtectMemory))
 }
 
+/// Whether DMA is held off anywhere.
+pub(super) fn is_on(registers: &impl Registers, cap: Cap) -> bool {
+    (cap.plmr() || cap.phmr()) && PMEN.read(registers).prs()
+}
+
 /// Lets DMA through to where it was held off.
 pub(super) fn disable(registers: &mut impl Registers, cap: Cap) -> Result<(), Failure> {
     if !cap.plmr() && !cap.phmr() {

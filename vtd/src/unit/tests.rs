@@ -196,6 +196,37 @@ fn a_region_nothing_was_asked_of_is_empty() {
     assert!(state.protected[&PHMLIMIT] < state.protected[&PHMBASE]);
 }
 
+/// A table without structures, and with these flags.
+fn dmar(flags: u8) -> [u8; 48] {
+    let mut bytes = [0; 48];
+    bytes[..4].copy_from_slice(b"DMAR");
+    bytes[4] = 48;
+    bytes[37] = flags;
+    bytes
+}
+
+#[test]
+fn firmware_that_says_it_confines_devices_is_belied_by_a_unit_that_is_off() {
+    const INTR_REMAP: u8 = 1 << 0;
+    const OPT_IN: u8 = 1 << 2;
+    let (fake, _) = fresh();
+    let belies = |flags| {
+        let candidate = Candidate::probe(fake.clone()).unwrap();
+        candidate.belies(&Dmar::parse(&dmar(flags)).unwrap())
+    };
+    assert!(belies(INTR_REMAP | OPT_IN));
+    assert!(!belies(INTR_REMAP), "it says nothing");
+    // Protected memory holds DMA off, too; on a unit that has none the register says nothing.
+    fake.with(|state| state.pmen = 1);
+    assert!(belies(OPT_IN));
+    with_protected_memory(&fake);
+    assert!(!belies(OPT_IN));
+    fake.with(|state| state.pmen = 0);
+    assert!(belies(OPT_IN));
+    fake.with(|state| state.gsts.set_tes(true));
+    assert!(!belies(OPT_IN));
+}
+
 #[test]
 fn memory_that_cannot_be_protected_is_not_said_to_be() {
     let (fake, _) = fresh();

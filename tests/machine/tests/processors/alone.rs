@@ -14,6 +14,7 @@ pub(crate) const CHECKS: &[&str] = &[
     "ports",
     "trapped-memory",
     "hidden-memory",
+    "reserved-memory",
     "nmi",
     "local-apic",
     "single-step",
@@ -52,6 +53,8 @@ pub(crate) fn guest(guest: &mut Program) -> Assembled {
     trapped_memory(guest)?;
     guest.next("hidden-memory")?;
     hidden_memory(guest, came)?;
+    guest.next("reserved-memory")?;
+    reserved_memory(guest)?;
     guest.next("nmi")?;
     nmi(guest, came)?;
     guest.next("local-apic")?;
@@ -402,6 +405,21 @@ fn sweep(guest: &mut Program) -> Assembled {
     code.set_label(&mut ends)?;
     code.cmp(rax, -1)?;
     guest.demand_equal("a page of Bouncer's memory does not read as ones, or keeps a store")
+}
+
+/// Code in memory that firmware keeps for itself, where Bouncer reads nothing, goes on behind an instruction
+/// that exits.
+fn reserved_memory(guest: &mut Program) -> Assembled {
+    /// In the last KiB below 640 KiB, which the BIOS reserves.
+    const RESERVED: u32 = 0x9_ff00;
+    const CPUID_AND_RET: i32 = 0x00c3_a20f;
+    let code = &mut guest.code;
+    code.mov(edi, RESERVED)?;
+    code.mov(dword_ptr(rdi), CPUID_AND_RET)?;
+    code.mov(eax, 0x4000_0000)?;
+    code.call(rdi)?;
+    code.cmp(ebx, i32::from_le_bytes(*b"Boun"))?;
+    guest.demand_equal("CPUID in reserved memory does not name Bouncer")
 }
 
 /// One NMI, and another sent from within its handler: both come, and not at once.
