@@ -88,8 +88,8 @@ pub enum DrivePace {
     Host,
     /// So many requests in a second at most, one after the other.
     Rate(u32),
-    /// So long for each request, with any number under way at once, as flash does. Of its image it has only the size:
-    /// it reads as zeros, and keeps nothing.
+    /// So long for each request, with any number under way at once, as flash does. Its image is left alone: it has
+    /// 64 MiB, reads as zeros, and keeps nothing.
     Latency(Duration),
 }
 
@@ -299,20 +299,18 @@ impl Machine {
             } else {
                 "raw"
             };
-            let rate = match self.drive_pace {
-                DrivePace::Rate(rate) => format!(",throttling.iops-total={rate}"),
-                _ => String::new(),
-            };
             let image = escaped(image);
-            if let DrivePace::Latency(latency) = self.drive_pace {
-                let latency = latency.as_nanos();
-                line.option("-blockdev", format!("driver=null-co,node-name=drive{index},size={HOLLOW_DRIVE},latency-ns={latency},read-zeroes=on"));
-            } else {
-                line.option(
-                    "-drive",
-                    format!("if=none,id=drive{index},format={format}{rate},file={image}"),
-                );
-            }
+            let file = |rate| format!("if=none,id=drive{index},format={format}{rate},file={image}");
+            match self.drive_pace {
+                DrivePace::Host => line.option("-drive", file(String::new())),
+                DrivePace::Rate(rate) => {
+                    line.option("-drive", file(format!(",throttling.iops-total={rate}")))
+                }
+                DrivePace::Latency(latency) => {
+                    let latency = latency.as_nanos();
+                    line.option("-blockdev", format!("driver=null-co,node-name=drive{index},size={HOLLOW_DRIVE},latency-ns={latency},read-zeroes=on"))
+                }
+            };
             let slot = 0x10 + index;
             line.option(
                 "-device",
