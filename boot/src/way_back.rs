@@ -10,7 +10,7 @@ use core::fmt;
 pub const KEY: char = 'b';
 
 /// How long keys count after the loader has said that they do, in milliseconds, at least.
-pub const KEY_MILLISECONDS: u32 = 300;
+pub const KEY_MILLISECONDS: u32 = 200;
 
 /// The variable that asks for starts without Bouncer: one byte, [`ONCE`] or [`ALWAYS`].
 pub const SKIP: &str = "BouncerSkip";

@@ -183,6 +183,7 @@ fn start(
 
     // The time in which keys count has gone by beside all this; what is left of it is used.
     way_back.look_at_keys()?;
+    way_back.count(console);
     let stopped = drivers::stop(firmware);
     let pools = handoff.pools;
     let taken = way_back.take_keys(|| {
@@ -193,12 +194,12 @@ fn start(
     });
     if let Err(reason) = taken {
         drivers::start(firmware, &stopped);
+        way_back.uncount();
         return Err(reason.into());
     }
     if let Err(status) = measure::guard(firmware, HYPERVISOR, words, text) {
         let _ = writeln!(console, "The TPM cannot be told of Bouncer ({status:?})");
     }
-    way_back.count(console);
     let crossed = cross(firmware, handoff, own, |handoff| {
         place::copy(handoff, memory, reservation.handoff);
         bridge.cross(entry, own.start().raw() + reservation.handoff);

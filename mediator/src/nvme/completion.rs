@@ -18,8 +18,13 @@ pub(crate) enum Then {
     Show,
     /// It is an event.
     Event,
-    /// What the device says of itself is rewritten.
-    Controller,
+    /// The device is asked what it says of itself, too.
+    LastNamespace,
+    /// That is rewritten.
+    Controller {
+        /// Its last namespace.
+        last: u32,
+    },
     /// What it says of a namespace is rewritten, and believed if the guest will believe it.
     Namespace {
         /// Which, or none if nothing is to be learnt.
@@ -104,6 +109,16 @@ impl Nvme<'_> {
             return Ok(true);
         }
         let said = Status::new(entry.status());
+        if matches!(given.then, Then::LastNamespace) {
+            // Whoever has answered a request has fetched it, and made room for one more.
+            if !self.queues[given.through].submission.has_slot() {
+                self.release(world, given.loan, None);
+                let (queue, head) = (entry.queue(), entry.head());
+                return Err(Lie::ImpossibleHead { queue, head });
+            }
+            self.ask_for_controller(world, given, said);
+            return Ok(true);
+        }
         // Before anything is shown, the device reaches nothing of the guest's any more.
         self.close_run(world, given.run);
         let status = self.hand_out(world, given.loan, given.then, said);
@@ -204,7 +219,7 @@ impl Nvme<'_> {
         let returned = lent.returned();
         if status.is_success() {
             let done = match then {
-                Then::Controller => self.hand_out_controller(world, &returned),
+                Then::Controller { last } => self.hand_out_controller(world, &returned, last),
                 Then::Namespace { learnt } => self.hand_out_namespace(world, &returned, learnt),
                 _ => self.pools.from.hand_out(&returned, bytes, world),
             };
@@ -230,7 +245,8 @@ impl Nvme<'_> {
     ) -> Option<[u32; 2]> {
         let is_success = status.is_success();
         match then {
-            Then::Show | Then::Controller | Then::Namespace { .. } => {}
+            Then::Show => {}
+            Then::LastNamespace | Then::Controller { .. } | Then::Namespace { .. } => {}
             Then::Heard => return None,
             Then::Event => {
                 self.event_from_device(world, status, result[0]);

@@ -9,12 +9,18 @@ use memory::Hole;
 use super::completion::Then;
 use super::events::LIMIT;
 use super::plan::Plan;
-use super::spec::{Command, Status};
+use super::requests::{Given, Loan};
+use super::spec::{Command, Status, admin};
 use super::{Nvme, io};
 use crate::{Notice, World};
 
 /// Bytes of every structure: section 5.17.1.
 const BYTES: u32 = 4096;
+
+/// The controller, by Controller or Namespace Structure: figure 273.
+const CONTROLLER: u8 = 0x01;
+/// The list of the active namespaces above the one that is named.
+const ACTIVE: u8 = 0x02;
 
 /// Fields of the Identify Controller data structure: figure 275.
 mod controller {
@@ -64,7 +70,7 @@ mod namespace {
 }
 
 impl Nvme<'_> {
-    pub(super) fn plan_identify(&mut self, command: &Command) -> Result<Plan, Status> {
+    pub(super) fn plan_identify(&mut self, command: &mut Command) -> Result<Plan, Status> {
         let structure = command.dword(10) as u8;
         let command_set = command.dword(11) >> 24;
         let namespace = command.namespace();
@@ -74,9 +80,14 @@ impl Nvme<'_> {
             },
             // An allocated namespace, which need not be attached.
             0x11 => Then::Namespace { learnt: None },
-            0x01 => Then::Controller,
+            // The device says first which namespaces it has.
+            CONTROLLER => {
+                command.set_dword(1, 0);
+                command.set_dword(10, ACTIVE.into());
+                Then::LastNamespace
+            }
             // Lists and descriptors.
-            0x02 | 0x03 | 0x04 | 0x08 | 0x10 | 0x12 | 0x13 | 0x16..=0x19 => Then::Show,
+            ACTIVE | 0x03 | 0x04 | 0x08 | 0x10 | 0x12 | 0x13 | 0x16..=0x19 => Then::Show,
             // Of the NVM command set alone.
             0x05..=0x07 if command_set == 0 => Then::Show,
             // Of virtual functions, of other command sets, and unknown.
@@ -86,10 +97,42 @@ impl Nvme<'_> {
         Ok(Plan::pass_then(extent, then))
     }
 
+    /// The device has said which namespaces it has, in the pages of a request for what it says of itself, which
+    /// is asked now. A driver that knows no lists asks for each namespace up to NN, firmware's twice; devices say
+    /// 128 or 256 there and have one. So the guest is told the number of the last, of the first 1024. One that
+    /// comes later is in the lists, and in NN when that is asked for again.
+    pub(super) fn ask_for_controller(
+        &mut self,
+        world: &mut impl World,
+        given: Given,
+        status: Status,
+    ) {
+        let Loan::FromDevice(lent) = &given.loan else {
+            return;
+        };
+        let mut last = u32::MAX;
+        if status.is_success() {
+            world.load(lent.at(), self.scratch);
+            let (numbers, _) = self.scratch.as_chunks();
+            let numbers = numbers.iter().map(|number| u32::from_le_bytes(*number));
+            // NN is never 0.
+            last = numbers.fold(1, u32::max);
+        }
+        let pointers = self.lists.writable(lent);
+        let given = Given {
+            then: Then::Controller { last },
+            ..given
+        };
+        let mut command = Command::of(admin::IDENTIFY, 0);
+        command.set_dword(10, CONTROLLER.into());
+        self.put(world, given, &mut command, pointers);
+    }
+
     pub(super) fn hand_out_controller(
         &mut self,
         world: &mut impl World,
         returned: &Returned<FromDevice>,
+        last: u32,
     ) -> Result<(), Hole> {
         world.load(returned.lent().at(), self.scratch);
         let data = &mut *self.scratch;
@@ -107,7 +150,7 @@ impl Nvme<'_> {
         *events = (*events).min(LIMIT as u8 - 1);
         data[controller::ENTRY_SIZES] = 0x66;
         data[controller::ENTRY_SIZES + 1] = 0x44;
-        let namespaces = self.namespaces.len() as u32;
+        let namespaces = last.min(self.namespaces.len() as u32);
         clamp_u32(data, controller::NN, namespaces);
         clamp_u32(data, controller::MNAN, namespaces);
         data[controller::AVSCC] = 0;

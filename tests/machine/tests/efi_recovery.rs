@@ -24,7 +24,7 @@ fn a_key_at_the_start_leaves_bouncer_out() {
     loop {
         let pressed = session.qmp().execute("send-key", key.clone());
         pressed.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let heard = session.wait_for(Port::Bouncer, WITHOUT, Duration::from_millis(200));
+        let heard = session.wait_for(Port::Bouncer, WITHOUT, Duration::from_millis(100));
         if heard.is_ok() || Instant::now() > deadline {
             break;
         }

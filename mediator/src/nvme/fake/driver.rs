@@ -201,7 +201,12 @@ impl Driver {
         let id = self.fill(queue, words);
         self.ring(queue);
         self.run();
-        let answer = self.next(queue).expect("an answer");
+        // The device may have to be asked for something else first.
+        let answer = self.next(queue).or_else(|| {
+            self.run();
+            self.next(queue)
+        });
+        let answer = answer.expect("an answer");
         assert_eq!(answer.id, id, "the identifier that was asked with");
         self.seen(queue);
         answer

@@ -63,6 +63,49 @@ fn the_controller_is_shown_without_what_is_not_offered() {
     );
 }
 
+/// NN, as the guest is told it by a device that answers a request for its namespaces with `status` and `numbers`.
+fn highest_number(status: u16, numbers: &[u32]) -> u32 {
+    let mut driver = Driver::new(1 << 20);
+    driver.enable();
+    let before = driver.memory(0x3000, 4096);
+    driver.fill(0, command(IDENTIFY, 7, [0x3000, 0], &[(10, 1)]));
+    driver.ring(0);
+    driver.world.fetch();
+    let list = driver.world.given.pop_front().expect("a request");
+    assert_eq!(
+        (list.words[1], list.words[10]),
+        (0, 2),
+        "all of the active ones"
+    );
+    let mut data = [0; 4096];
+    for (to, number) in data.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *to = number.to_le_bytes();
+    }
+    driver.world.give(&list.words, &data);
+    driver.world.complete(&list, status, 0);
+    driver.look();
+    assert_eq!(driver.next(0), None, "the guest has not asked for that");
+    assert!(driver.memory(0x3000, 4096) == before, "nor is shown it");
+    driver.run();
+    assert_eq!(driver.next(0).expect("an answer").status, 0);
+    let data = driver.memory(0x3000, 4096);
+    u32::from_le_bytes([data[516], data[517], data[518], data[519]])
+}
+
+#[test]
+fn the_highest_number_of_a_namespace_is_that_of_the_last_there_is() {
+    assert_eq!(highest_number(0, &[1]), 1);
+    assert_eq!(highest_number(0, &[1, 3]), 3);
+    assert_eq!(highest_number(0, &[]), 1, "never none");
+    assert_eq!(
+        highest_number(0, &[1, 900]),
+        4,
+        "no more than there is room for"
+    );
+    let does_not_tell = highest_number(INVALID_FIELD, &[1]);
+    assert_eq!(does_not_tell, 4, "all there is room for");
+}
+
 #[test]
 fn identify_data_goes_where_two_prps_say() {
     let mut driver = Driver::new(1 << 20);

@@ -102,6 +102,11 @@ impl Controller {
                 data[77] = 9;
                 data[516] = SHIFTS.len() as u8;
             }
+            (2, _) => {
+                for (to, number) in data.chunks_exact_mut(4).zip(1..=SHIFTS.len()) {
+                    to[0] = number as u8;
+                }
+            }
             _ => {}
         }
         if self.lies() {
