@@ -23,7 +23,7 @@ pub mod rehearsal;
 mod window;
 
 pub use arena::{Arena, Part};
-pub use loan::{Direction, FromDevice, Lent, Returned, ToDevice};
+pub use loan::{Direction, Extents, FromDevice, Lent, Returned, ToDevice};
 pub use pages::Pages;
 pub use pool::{Page, Pool};
 pub use window::Window;

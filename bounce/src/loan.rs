@@ -5,11 +5,12 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::num::NonZeroU32;
 
 use memory::{ByteRange, Gpa, Hole, Iova, PAGE_SIZE};
 
 use crate::pages::Pages;
-use crate::pool::{NOWHERE, Pool};
+use crate::pool::{NOWHERE, Page, Pool};
 
 /// Which way bytes go.
 pub trait Direction: fmt::Debug + sealed::Sealed {}
@@ -93,11 +94,9 @@ mod sealed {
 #[must_use = "pages that are not taken back are lost to their pool"]
 #[derive(PartialEq, Eq, Debug)]
 pub struct Lent<D> {
-    page: Iova,
+    at: Iova,
     first: u32,
-    pages: u32,
-    offset: u32,
-    bytes: u32,
+    bytes: NonZeroU32,
     direction: PhantomData<D>,
 }
 
@@ -108,12 +107,11 @@ pub struct Lent<D> {
 pub struct Returned<D>(Lent<D>);
 
 impl<D> Lent<D> {
-    pub(crate) fn new(page: Iova, first: u32, pages: u32, offset: u32, bytes: u32) -> Self {
+    /// A loan of `bytes` bytes that begin at `at`, in the pool's page number `first`.
+    pub(crate) fn new(at: Iova, first: u32, bytes: NonZeroU32) -> Self {
         Self {
-            page,
+            at,
             first,
-            pages,
-            offset,
             bytes,
             direction: PhantomData,
         }
@@ -121,17 +119,17 @@ impl<D> Lent<D> {
 
     /// Where the device finds the first byte.
     pub fn at(&self) -> Iova {
-        Iova::new(self.page.raw() + u64::from(self.offset))
+        self.at
     }
 
     /// How many bytes the request has.
     pub fn bytes(&self) -> u32 {
-        self.bytes
+        self.bytes.get()
     }
 
     /// How many pages hold them.
     pub fn pages(&self) -> u32 {
-        self.pages
+        (self.offset() + self.bytes()).div_ceil(PAGE_SIZE as u32)
     }
 
     /// The number, in its pool, of the first page.
@@ -139,9 +137,14 @@ impl<D> Lent<D> {
         self.first
     }
 
+    /// Where the first byte is within the first page.
+    pub(crate) fn offset(&self) -> u32 {
+        self.at.page_offset() as u32
+    }
+
     /// Where the bytes are for the device.
     pub fn range(&self) -> ByteRange<Iova> {
-        ByteRange::new(self.at(), u64::from(self.bytes))
+        ByteRange::new(self.at, u64::from(self.bytes()))
             .expect("a loan has bytes and does not wrap")
     }
 
@@ -164,9 +167,10 @@ impl<D: Direction> Pool<'_, D> {
     ///
     /// # Panics
     /// If the loan has fewer pages, or is another pool's.
+    #[inline(always)]
     pub fn belongs_to(&mut self, lent: &Lent<D>, index: u32, page: Gpa) {
         self.expect_ours(lent);
-        assert!(index < lent.pages, "a page of the loan");
+        assert!(index < lent.pages(), "a page of the loan");
         self.pages[(lent.first + index) as usize].origin = Gpa::new(page.raw() & !(PAGE_SIZE - 1));
     }
 
@@ -176,36 +180,21 @@ impl<D: Direction> Pool<'_, D> {
     /// # Panics
     /// If one of the pages was never told whose it is ([`Pool::belongs_to`]), or the loan is
     /// another pool's.
-    pub fn extents(
-        &self,
-        lent: &Lent<D>,
-        bytes: u32,
-    ) -> impl Iterator<Item = (ByteRange<Gpa>, Iova)> {
+    #[inline(always)]
+    pub fn extents(&self, lent: &Lent<D>, bytes: u32) -> Extents<'_> {
         self.expect_ours(lent);
-        let end = lent.offset + bytes.min(lent.bytes);
-        let mut at = lent.offset;
-        core::iter::from_fn(move || {
-            if at >= end {
-                return None;
-            }
-            let start = at;
-            let origin = self.origin(lent, at);
-            loop {
-                at = (at / PAGE_SIZE as u32 + 1) * PAGE_SIZE as u32;
-                let next = origin.checked_add(u64::from(at - start));
-                if at >= end || next != Some(self.origin(lent, at)) {
-                    break;
-                }
-            }
-            let bytes = ByteRange::new(origin, u64::from(at.min(end) - start))
-                .expect("bytes up to the end of a page do not wrap");
-            Some((bytes, Iova::new(lent.page.raw() + u64::from(start))))
-        })
+        let (first, offset) = (lent.first as usize, lent.offset());
+        Extents {
+            pages: &self.pages[first..first + lent.pages() as usize],
+            base: lent.at.raw() - u64::from(offset),
+            at: offset,
+            end: offset + bytes.min(lent.bytes()),
+        }
     }
 
     /// Whether all of the guest's bytes are its memory.
     pub fn is_memory(&self, lent: &Lent<D>, pages: &impl Pages) -> bool {
-        self.extents(lent, lent.bytes)
+        self.extents(lent, lent.bytes())
             .all(|(range, _)| pages.is_memory(range))
     }
 
@@ -217,19 +206,60 @@ impl<D: Direction> Pool<'_, D> {
         let Returned(lent) = returned;
         self.expect_ours(&lent);
         pages.scrub(lent.range());
-        self.put(lent.first, lent.pages);
-    }
-
-    fn origin(&self, lent: &Lent<D>, at: u32) -> Gpa {
-        let page = self.pages[(lent.first + at / PAGE_SIZE as u32) as usize].origin;
-        assert_ne!(page, NOWHERE, "the pages of a loan belong to somebody");
-        Gpa::new(page.raw() + u64::from(at % PAGE_SIZE as u32))
+        self.put(lent.first, lent.pages());
     }
 
     fn expect_ours(&self, lent: &Lent<D>) {
-        let is_ours = lent.page == self.address(lent.first)
-            && lent.first + lent.pages <= self.pages.len() as u32;
+        let into = lent.at.raw().wrapping_sub(self.first.raw()) / PAGE_SIZE;
+        let is_ours = into == u64::from(lent.first) && lent.first < self.pages();
         assert!(is_ours, "a loan is its own pool's");
+    }
+}
+
+/// The pieces of a loan, each of which is one piece for both sides.
+#[derive(Debug)]
+pub struct Extents<'a> {
+    /// The pages of the loan.
+    pages: &'a [Page],
+    /// Where the device finds the first.
+    base: u64,
+    /// How far into them the next piece begins, and the last ends.
+    at: u32,
+    end: u32,
+}
+
+impl Extents<'_> {
+    /// Where the guest has the byte `at` bytes into the pages.
+    #[inline(always)]
+    fn origin(&self, at: u32) -> Gpa {
+        let page = self.pages[(at / PAGE_SIZE as u32) as usize].origin;
+        assert_ne!(page, NOWHERE, "the pages of a loan belong to somebody");
+        Gpa::new(page.raw() + u64::from(at % PAGE_SIZE as u32))
+    }
+}
+
+impl Iterator for Extents<'_> {
+    type Item = (ByteRange<Gpa>, Iova);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.at;
+        if start >= self.end {
+            return None;
+        }
+        let origin = self.origin(start);
+        let mut at = start;
+        loop {
+            at = (at / PAGE_SIZE as u32 + 1) * PAGE_SIZE as u32;
+            let next = origin.checked_add(u64::from(at - start));
+            if at >= self.end || next != Some(self.origin(at)) {
+                break;
+            }
+        }
+        self.at = at.min(self.end);
+        let bytes = ByteRange::new(origin, u64::from(self.at - start))
+            .expect("bytes up to the end of a page do not wrap");
+        Some((bytes, Iova::new(self.base + u64::from(start))))
     }
 }
 
@@ -237,8 +267,10 @@ impl Pool<'_, ToDevice> {
     /// Copies the guest's bytes into the loan, before the device is told of it. On `Err` the
     /// content of the loan is unspecified, and made of nothing but the request's bytes.
     pub fn fill(&self, lent: &Lent<ToDevice>, pages: &mut impl Pages) -> Result<(), Hole> {
-        self.extents(lent, lent.bytes)
-            .try_for_each(|(from, to)| pages.copy_in(from, to))
+        for (from, to) in self.extents(lent, lent.bytes()) {
+            pages.copy_in(from, to)?;
+        }
+        Ok(())
     }
 }
 
@@ -252,8 +284,10 @@ impl Pool<'_, FromDevice> {
         bytes: u32,
         pages: &mut impl Pages,
     ) -> Result<(), Hole> {
-        self.extents(&returned.0, bytes)
-            .try_for_each(|(to, from)| pages.copy_out(from, to))
+        for (to, from) in self.extents(&returned.0, bytes) {
+            pages.copy_out(from, to)?;
+        }
+        Ok(())
     }
 }
 

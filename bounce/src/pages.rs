@@ -22,9 +22,9 @@ pub trait Pages: GuestMemory {
     /// Copies the bytes at `at` into `to`, each fetched once.
     fn load(&self, at: Iova, to: &mut [u8]);
 
-    /// Fetches the double word at `at`, which is aligned, as one access. What is loaded
-    /// afterwards is not older than it.
-    fn load_u32(&self, at: Iova) -> u32;
+    /// Fetches the word at `at`, which is aligned, as one access. What is loaded afterwards is
+    /// not older than it.
+    fn load_u64(&self, at: Iova) -> u64;
 
     /// Copies `from` to `at`.
     fn store(&mut self, at: Iova, from: &[u8]);

@@ -6,6 +6,7 @@
 //! Otherwise both take a number of steps that depends on the length of the longest run alone.
 
 use core::marker::PhantomData;
+use core::num::NonZeroU32;
 
 use memory::{ByteRange, Gpa, Iova, PAGE_SIZE};
 
@@ -46,7 +47,7 @@ impl Page {
 /// The pages of one part of an arena, lent and taken back in runs.
 #[derive(Debug)]
 pub struct Pool<'a, D> {
-    first: Iova,
+    pub(crate) first: Iova,
     pub(crate) pages: &'a mut [Page],
     /// For each length, the first of the free runs that have it.
     heads: [u32; ORDERS],
@@ -109,16 +110,17 @@ impl<'a, D> Pool<'a, D> {
     /// Lends room for `bytes` bytes that begin at `offset` within their first page. `None` if
     /// there is no run that long now, or nothing is asked for.
     pub fn lend(&mut self, offset: u16, bytes: u32) -> Option<Lent<D>> {
+        let bytes = NonZeroU32::new(bytes)?;
         let offset = u32::from(offset) % PAGE_SIZE as u32;
-        let end = offset.checked_add(bytes).filter(|_| bytes != 0)?;
-        let pages = end.div_ceil(PAGE_SIZE as u32);
+        let pages = bytes.checked_add(offset)?.get().div_ceil(PAGE_SIZE as u32);
         let first = self.take(pages)?;
         // Nobody's bytes go where those of the loan before went.
         let run = first as usize..(first + pages) as usize;
         self.pages[run]
             .iter_mut()
             .for_each(|page| page.origin = NOWHERE);
-        Some(Lent::new(self.address(first), first, pages, offset, bytes))
+        let at = Iova::new(self.address(first).raw() + u64::from(offset));
+        Some(Lent::new(at, first, bytes))
     }
 
     /// Takes a run of `count` pages, at least one.
@@ -147,6 +149,7 @@ impl<'a, D> Pool<'a, D> {
     }
 
     /// A run of exactly `count` pages that was kept.
+    #[inline(always)]
     fn take_kept(&mut self, count: u32) -> Option<u32> {
         let head = self.kept.get_mut(count as usize)?;
         let first = core::mem::replace(head, self.pages.get(*head as usize)?.next);

@@ -258,7 +258,7 @@ impl Sides {
 
     /// Where in `own` the bytes are.
     fn place(&self, range: ByteRange<Iova>) -> Range<usize> {
-        let Some(start) = self.arena.offset(range) else {
+        let Some(start) = self.arena.offset(range.start(), range.len()) else {
             panic!("{range:?} is not among the device's pages");
         };
         start as usize..(start + range.len()) as usize
@@ -377,14 +377,11 @@ impl Pages for Sides {
         }
     }
 
-    fn load_u32(&self, at: Iova) -> u32 {
-        assert!(
-            at.raw().is_multiple_of(4),
-            "a double word at {at} is not aligned"
-        );
-        let mut bytes = [0; 4];
+    fn load_u64(&self, at: Iova) -> u64 {
+        assert!(at.raw().is_multiple_of(8), "a word at {at} is not aligned");
+        let mut bytes = [0; 8];
         self.load(at, &mut bytes);
-        u32::from_le_bytes(bytes)
+        u64::from_le_bytes(bytes)
     }
 
     fn store(&mut self, at: Iova, from: &[u8]) {

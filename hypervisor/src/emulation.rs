@@ -6,9 +6,10 @@
 // UNSAFETY: repeats the guest's accesses to devices.
 #![expect(unsafe_code)]
 
-use instruction::linear::{self, Access, Paging, Privilege};
+use instruction::linear::{self, Access, Paging, Privilege, Span};
 use instruction::{
-    Bits, Fault, Register, Segment, SegmentRegister, Undecodable, Vcpu, decode, execute, fetch,
+    Bits, Fault, Found, Memo, Register, Segment, SegmentRegister, Undecodable, Vcpu, decode,
+    execute, fetch,
 };
 use memory::{ByteRange, Gpa, GuestMemory};
 use processor::icr::{self, Format};
@@ -37,17 +38,20 @@ pub(crate) enum Failure {
     Undecodable(Undecodable),
 }
 
-/// Emulates the instruction at RIP.
-pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>) -> Result<(), Failure> {
+/// Emulates the instruction at RIP, which was not let on in what was `found`.
+pub(crate) fn emulate<B: Backend>(runner: &mut Runner<B>, found: Found) -> Result<(), Failure> {
     let (machine, area) = (runner.machine, runner.area);
-    carry_out(Emulated::new(machine, area, runner.cpu.state()))
+    let vcpu = Emulated::new(machine, area, runner.cpu.state());
+    carry_out(vcpu, &mut runner.decoded, found)
 }
 
 /// Once for all backends.
 #[inline(never)]
-fn carry_out(mut vcpu: Emulated<'_>) -> Result<(), Failure> {
+fn carry_out(mut vcpu: Emulated<'_>, decoded: &mut Memo, found: Found) -> Result<(), Failure> {
     let (bytes, bits) = vcpu.fetch().map_err(Failure::Fault)?;
-    let instruction = decode(&bytes, bits).map_err(Failure::Undecodable)?;
+    let instruction = decoded.decode(&bytes, bits);
+    let instruction = instruction.map_err(Failure::Undecodable)?;
+    vcpu.found = Some(found).filter(|_| instruction.has_one_in_memory());
     execute(&instruction, &mut vcpu).map_err(Failure::Fault)
 }
 
@@ -76,6 +80,8 @@ struct Emulated<'a> {
     area: &'static Area,
     paging: Paging,
     state: State<'a>,
+    /// Where the processor found the only operand in memory.
+    found: Option<Found>,
 }
 
 fn paging_of(state: &State<'_>, physical_width: u32) -> Paging {
@@ -127,6 +133,7 @@ impl<'a> Emulated<'a> {
             area,
             paging,
             state,
+            found: None,
         }
     }
 }
@@ -138,6 +145,21 @@ impl Emulated<'_> {
         let memory = Physical(self.machine);
         let bytes = fetch(&memory, &self.paging, code.base, *self.state.rip, bits)?;
         Ok((bytes, bits))
+    }
+
+    /// Where an operand is.
+    fn span(&self, linear: u64, length: u64, access: Access) -> Result<Span, Fault> {
+        let found = self.found;
+        match found.and_then(|found| found.span(linear, length, access)) {
+            Some(span) => Ok(span),
+            None => linear::span(
+                &Physical(self.machine),
+                &self.paging,
+                linear,
+                length,
+                access,
+            ),
+        }
     }
 
     fn place(&self, range: ByteRange<Gpa>) -> Place {
@@ -312,8 +334,7 @@ impl Vcpu for Emulated<'_> {
     }
 
     fn read(&mut self, linear: u64, access: Access, to: &mut [u8]) -> Result<(), Fault> {
-        let memory = Physical(self.machine);
-        let span = linear::span(&memory, &self.paging, linear, to.len() as u64, access)?;
+        let span = self.span(linear, to.len() as u64, access)?;
         let (first, rest) = to.split_at_mut(span.first.len() as usize);
         self.read_piece(span.first, first)?;
         span.rest
@@ -321,9 +342,7 @@ impl Vcpu for Emulated<'_> {
     }
 
     fn write(&mut self, linear: u64, from: &[u8]) -> Result<(), Fault> {
-        let memory = Physical(self.machine);
-        let len = from.len() as u64;
-        let span = linear::span(&memory, &self.paging, linear, len, Access::Write)?;
+        let span = self.span(linear, from.len() as u64, Access::Write)?;
         let (first, rest) = from.split_at(span.first.len() as usize);
         self.write_piece(span.first, first)?;
         span.rest

@@ -16,41 +16,56 @@ use crate::machine::Machine;
 pub(crate) struct Physical(pub(crate) &'static Machine);
 
 impl Physical {
-    fn range(self, at: Gpa, len: usize) -> Result<Option<ByteRange<Hpa>>, Hole> {
-        if len == 0 {
-            return Ok(None);
-        }
-        let hole = |len| {
-            ByteRange::new(at, len)
-                .or_else(|| ByteRange::new(at, 1))
-                .map(Hole)
-        };
-        let range = ByteRange::new(at.identity(), len as u64);
-        match range.filter(|range| self.0.is_memory(*range)) {
-            Some(range) => Ok(Some(range)),
-            None => hole(len as u64).map_or(Ok(None), Err),
-        }
+    /// Where in memory the `len` bytes at `at` are; `None` if one of them is not the guest's memory, or there
+    /// are none.
+    #[inline(always)]
+    fn place(self, at: Gpa, len: usize) -> Option<u64> {
+        let range = ByteRange::new(at, len as u64)?;
+        self.0
+            .is_memory(range.identity())
+            .then_some(range.start().raw())
+    }
+}
+
+/// What an access to `len` bytes at `at` that are not all the guest's memory comes to.
+#[cold]
+fn hole(at: Gpa, len: usize) -> Result<(), Hole> {
+    let range = ByteRange::new(at, len as u64).or_else(|| ByteRange::new(at, 1));
+    match range.filter(|_| len != 0) {
+        Some(range) => Err(Hole(range)),
+        None => Ok(()),
     }
 }
 
 impl GuestMemory for Physical {
     fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
-        let Some(range) = self.range(at, to.len())? else {
-            return Ok(());
+        let Some(from) = self.place(at, to.len()) else {
+            return hole(at, to.len());
         };
         // SAFETY: the range is RAM, mapped one to one, and not Bouncer's, so it overlaps no object
         // of ours. Other processors may write it meanwhile: the copy is by volatile reads, each byte
         // fetched once, and no reference to the memory exists.
-        unsafe { copy_in(range.start().raw(), to) };
+        unsafe { copy_in(from, to) };
         Ok(())
     }
 
+    fn read_u64(&self, at: Gpa) -> Result<u64, Hole> {
+        let word = self.place(at, 8).filter(|from| from.is_multiple_of(8));
+        let Some(from) = word else {
+            let mut bytes = [0; 8];
+            self.read(at, &mut bytes)?;
+            return Ok(u64::from_le_bytes(bytes));
+        };
+        // SAFETY: as for `read`, and aligned.
+        Ok(unsafe { (from as *const u64).read_volatile() })
+    }
+
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
-        let Some(range) = self.range(at, from.len())? else {
-            return Ok(());
+        let Some(to) = self.place(at, from.len()) else {
+            return hole(at, from.len());
         };
         // SAFETY: as for `read`; the guest's own memory is the guest's to lose.
-        unsafe { copy_out(from, range.start().raw()) };
+        unsafe { copy_out(from, to) };
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The run loop of one processor.
 
+use instruction::Memo;
 use processor::mtrr::Shadow;
 use processor::{Order, Reason};
 
@@ -21,6 +22,7 @@ pub(crate) struct Runner<B> {
     pub(crate) is_apic_off: bool,
     /// The memory type range registers as the guest knows them.
     pub(crate) memory_types: Shadow,
+    pub(crate) decoded: Memo,
 }
 
 impl<B: Backend> Runner<B> {
@@ -44,6 +46,7 @@ impl<B: Backend> Runner<B> {
             is_waiting,
             is_apic_off: false,
             memory_types: Shadow::of(|index| instructions::read_msr(index).unwrap_or(0)),
+            decoded: Memo::NEW,
         }
     }
 

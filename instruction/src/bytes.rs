@@ -8,24 +8,46 @@ use core::{fmt, ops::Deref};
 pub const LONGEST: usize = 15;
 
 /// At most [`LONGEST`] bytes, by value.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Bytes {
-    bytes: [u8; LONGEST],
+    /// Zeros behind the last.
+    bytes: [u8; ROOM],
     length: u8,
 }
+
+/// One more than there can be, so that all are compared as one word.
+const ROOM: usize = LONGEST + 1;
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        let word = |bytes| u128::from_le_bytes(bytes);
+        self.length == other.length && word(self.bytes) == word(other.bytes)
+    }
+}
+
+impl Eq for Bytes {}
 
 impl Bytes {
     /// Copies the first [`LONGEST`] bytes of `bytes`, or fewer if there are fewer.
     pub fn first_of(bytes: &[u8]) -> Self {
-        let mut copy = [0; LONGEST];
-        let mut length = 0;
-        for (to, from) in copy.iter_mut().zip(bytes) {
+        let mut copy = [0; ROOM];
+        let length = bytes.len().min(LONGEST);
+        for (to, from) in copy.iter_mut().zip(&bytes[..length]) {
             *to = *from;
-            length += 1;
         }
         Self {
             bytes: copy,
-            length,
+            length: length as u8,
+        }
+    }
+
+    /// The first `length` bytes of `bytes`, or all of them, of which the others are zeros.
+    pub(crate) fn new(bytes: [u8; LONGEST], length: usize) -> Self {
+        let mut room = [0; ROOM];
+        room[..LONGEST].copy_from_slice(&bytes);
+        Self {
+            bytes: room,
+            length: length.min(LONGEST) as u8,
         }
     }
 }
@@ -36,7 +58,7 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         self.bytes
             .get(..usize::from(self.length))
-            .unwrap_or(&self.bytes)
+            .unwrap_or_default()
     }
 }
 

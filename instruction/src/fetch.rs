@@ -40,7 +40,7 @@ pub fn fetch(
 
     memory.read(translate(memory, paging, linear, Access::Fetch)?, first)?;
     if rest.is_empty() || decode(first, bits) != Err(Undecodable::Truncated) {
-        return Ok(Bytes::first_of(first));
+        return Ok(Bytes::new(bytes, in_first));
     }
 
     let next = linear.wrapping_add(left_in_page);
@@ -49,7 +49,7 @@ pub fn fetch(
         Bits::Bits32 | Bits::Bits16 => to_32_bits(next),
     };
     memory.read(translate(memory, paging, next, Access::Fetch)?, rest)?;
-    Ok(Bytes::first_of(&bytes))
+    Ok(Bytes::new(bytes, LONGEST))
 }
 
 fn to_32_bits(linear: u64) -> u64 {

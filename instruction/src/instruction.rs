@@ -250,6 +250,12 @@ impl Instruction {
         self.bits
     }
 
+    /// Whether exactly one of its operands is in memory.
+    pub fn has_one_in_memory(&self) -> bool {
+        let is_in_memory = |operand| matches!(operand, Operand::Memory(_));
+        is_in_memory(self.destination) != is_in_memory(self.source)
+    }
+
     /// Its length in bytes, prefixes included: 1 to 15.
     pub fn length(&self) -> u8 {
         self.length

@@ -93,6 +93,7 @@ mod fault;
 mod fetch;
 mod instruction;
 pub mod linear;
+mod memo;
 mod operation;
 pub mod spec;
 mod vcpu;
@@ -103,7 +104,8 @@ pub use execute::{advance, execute};
 pub use fault::{ErrorCode, Fault, PageFault};
 pub use fetch::fetch;
 pub use instruction::{Base, Bits, Index, Instruction, Memory, Operand, Register, Segment, Width};
-pub use linear::{Access, Paging, Privilege};
+pub use linear::{Access, Found, Paging, Privilege};
+pub use memo::Memo;
 pub use operation::{Binary, Bit, Condition, Fill, Intercepted, Operation, StringOperation, Unary};
 pub use vcpu::{SegmentRegister, Vcpu};
 

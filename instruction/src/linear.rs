@@ -67,6 +67,31 @@ pub struct Span {
     pub rest: Option<ByteRange<Gpa>>,
 }
 
+/// Where the processor itself found the operand of an instruction, in which it was not let on.
+///
+/// Paging has granted the access by then: a walk would come to the same place again, if the guest
+/// has not changed its tables meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The first byte that was asked for.
+    pub at: Gpa,
+    /// What was asked; a write may have been a read before it.
+    pub access: Access,
+}
+
+impl Found {
+    /// Where `length` bytes at `linear` are, if they can be what was found: of the instruction's
+    /// only operand in memory the processor asks for nothing else. `None` where only a walk tells,
+    /// as for an operand that crosses into a further page.
+    pub fn span(self, linear: u64, length: u64, access: Access) -> Option<Span> {
+        let is_granted = access == self.access || access == Access::Read;
+        let offset = linear % PAGE_SIZE;
+        let is_there = offset == self.at.page_offset() && length <= PAGE_SIZE - offset;
+        let first = ByteRange::new(self.at, length).filter(|_| is_granted && is_there)?;
+        Some(Span { first, rest: None })
+    }
+}
+
 /// Translates all of an operand of `length` bytes at `linear`, before any byte of it is touched.
 ///
 /// # Errors
@@ -236,26 +261,31 @@ impl<M: GuestMemory> Walk<'_, M> {
     /// The part that PAE and long paging share: tables of 512 entries of 64 bits.
     fn descend(&self, root: u64, levels: u32, mut grant: Grant) -> Result<Gpa, Fault> {
         let mut table = root;
-        let mut level = levels;
         let reserved = self.reserved();
+        let mut shift = 3 + 9 * levels;
         loop {
-            let shift = 12 + 9 * (level - 1);
             let index = (self.linear >> shift) & 0x1ff;
             let entry = self.present(self.memory.read_u64(Gpa::new(table | (index << 3)))?)?;
-            let is_leaf = level == 1 || (level <= 3 && entry & entry::LARGE != 0);
-            if entry & (reserved | reserved_of(level, shift, entry)) != 0 {
+            let offset = low_bits(shift);
+            let is_large = entry & entry::LARGE != 0 && shift != PAGE_SHIFT;
+            let reserved_here = match is_large {
+                true if shift > LARGEST_SHIFT => entry::LARGE,
+                // Below the address of a large page; bit 12 is its PAT bit.
+                true => offset & !low_bits(13),
+                false => 0,
+            };
+            if entry & (reserved | reserved_here) != 0 {
                 return Err(self.fault(Cause::Reserved));
             }
             grant = grant.and(entry);
-            if is_leaf {
+            if is_large || shift == PAGE_SHIFT {
                 self.check(grant)?;
-                let offset = low_bits(shift);
                 return Ok(Gpa::new(
                     (entry & entry::ADDRESS & !offset) | (self.linear & offset),
                 ));
             }
             table = entry & entry::ADDRESS;
-            level -= 1;
+            shift -= 9;
         }
     }
 
@@ -354,17 +384,9 @@ enum Cause {
     Reserved,
 }
 
-/// The bits of a 64-bit `entry` at `level` that must be zero besides.
-fn reserved_of(level: u32, shift: u32, entry: u64) -> u64 {
-    if level > 3 {
-        entry::LARGE
-    } else if level > 1 && entry & entry::LARGE != 0 {
-        // Below the address of a large page; bit 12 is its PAT bit.
-        low_bits(shift) & !low_bits(13)
-    } else {
-        0
-    }
-}
+/// Bits of an address within a page, and within the largest page, as powers of two.
+const PAGE_SHIFT: u32 = 12;
+const LARGEST_SHIFT: u32 = 30;
 
 fn low_bits(count: u32) -> u64 {
     (1 << count) - 1

@@ -101,8 +101,8 @@ impl<D> Pages for Stage<D> {
         self.sides.load(at, to);
     }
 
-    fn load_u32(&self, at: Iova) -> u32 {
-        self.sides.load_u32(at)
+    fn load_u64(&self, at: Iova) -> u64 {
+        self.sides.load_u64(at)
     }
 
     fn store(&mut self, at: Iova, from: &[u8]) {

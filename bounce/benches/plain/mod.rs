@@ -71,10 +71,10 @@ impl Pages for Plain {
         to.copy_from_slice(&self.own[place(at, to.len())]);
     }
 
-    fn load_u32(&self, at: Iova) -> u32 {
-        let mut bytes = [0; 4];
+    fn load_u64(&self, at: Iova) -> u64 {
+        let mut bytes = [0; 8];
         self.load(at, &mut bytes);
-        u32::from_le_bytes(bytes)
+        u64::from_le_bytes(bytes)
     }
 
     fn store(&mut self, at: Iova, from: &[u8]) {

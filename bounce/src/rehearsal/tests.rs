@@ -34,7 +34,7 @@ fn through_a_window_the_device_reaches_what_is_behind_it_and_as_long_as_it_is() 
     assert_eq!((sides.device_reads(window, &mut byte), byte), (Ok(()), [7]));
     assert!(sides.device_writes(window, &byte).is_err());
     assert_eq!(sides.device_writes(next, &byte), Ok(()));
-    assert_eq!(sides.load_u32(sides.arena().writable().start()), 7);
+    assert_eq!(sides.load_u64(sides.arena().writable().start()), 7);
     sides.unmap(ByteRange::new(window, PAGE_SIZE).unwrap());
     assert!(sides.device_reads(window, &mut byte).is_err());
     assert_eq!(sides.mapped().len(), 1);
@@ -48,10 +48,10 @@ fn whoever_is_restless_changes_what_was_fetched() {
     let own = sides.arena().writable().start();
     assert_eq!(sides.read_u32(AT), Ok(0x0707_0707));
     assert_eq!(sides.read_u32(AT), Ok(0xf8f8_f8f8));
-    assert_eq!((sides.load_u32(own), sides.load_u32(own)), (0, u32::MAX));
+    assert_eq!((sides.load_u64(own), sides.load_u64(own)), (0, u64::MAX));
     let readable = sides.arena().readable().start();
-    sides.store(readable, &[1; 4]);
-    assert_eq!(sides.load_u32(readable), sides.load_u32(readable));
+    sides.store(readable, &[1; 8]);
+    assert_eq!(sides.load_u64(readable), sides.load_u64(readable));
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn somebody_acts_before_each_access() {
         count += 1;
         sides.device_writes(own, &[count]).unwrap();
     });
-    assert_eq!((sides.load_u32(own), sides.load_u32(own)), (1, 2));
+    assert_eq!((sides.load_u64(own), sides.load_u64(own)), (1, 2));
     sides.leave_alone();
-    assert_eq!(sides.load_u32(own), 2);
+    assert_eq!(sides.load_u64(own), 2);
 }
 
 #[test]

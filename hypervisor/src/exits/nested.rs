@@ -1,6 +1,6 @@
 //! Accesses that the nested tables refuse.
 
-use instruction::{Access, Fault};
+use instruction::{Access, Fault, Found};
 use memory::ByteRange;
 
 use crate::backend::{Backend, Event, NestedFault, NestedKind};
@@ -17,22 +17,8 @@ static UNKNOWN: Once<u64, 8> = Once::new();
 /// Answers a refused access.
 pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>, fault: NestedFault) {
     match fault.kind {
-        NestedKind::Read | NestedKind::Write => match emulation::emulate(runner) {
-            Ok(()) => runner.cpu.end_instruction(),
-            Err(Failure::Fault(reason)) => raise(runner, fault, reason),
-            Err(Failure::Undecodable(why)) => {
-                let rip = *runner.cpu.state().rip;
-                if UNKNOWN.is_new(rip) {
-                    say!(
-                        "guest processor {}: instruction at {rip:#x} that accesses {} cannot be \
-                         emulated ({why}); it gets a general-protection fault",
-                        runner.area.index(),
-                        fault.address,
-                    );
-                }
-                runner.cpu.inject(Event::GeneralProtection);
-            }
-        },
+        NestedKind::Read => emulate(runner, fault, Access::Read),
+        NestedKind::Write => emulate(runner, fault, Access::Write),
         // What an absent page would give: all ones, which are no instruction.
         NestedKind::Fetch => {
             let rip = *runner.cpu.state().rip;
@@ -49,6 +35,25 @@ pub(crate) fn answer<B: Backend>(runner: &mut Runner<B>, fault: NestedFault) {
                 fault.address,
             );
             end::triple_fault(runner)
+        }
+    }
+}
+
+fn emulate<B: Backend>(runner: &mut Runner<B>, fault: NestedFault, access: Access) {
+    let at = fault.address;
+    match emulation::emulate(runner, Found { at, access }) {
+        Ok(()) => runner.cpu.end_instruction(),
+        Err(Failure::Fault(reason)) => raise(runner, fault, reason),
+        Err(Failure::Undecodable(why)) => {
+            let rip = *runner.cpu.state().rip;
+            if UNKNOWN.is_new(rip) {
+                say!(
+                    "guest processor {}: instruction at {rip:#x} that accesses {at} cannot be \
+                     emulated ({why}); it gets a general-protection fault",
+                    runner.area.index(),
+                );
+            }
+            runner.cpu.inject(Event::GeneralProtection);
         }
     }
 }

@@ -80,8 +80,7 @@ impl Fabric {
         if registers.is_none_or(|bar| bar.size() > MOST_REGISTERS) {
             return Err("its registers are not within 1 MiB");
         }
-        let slots = mediated::slots();
-        let place = slots.iter().position(|slot| !slot.is_bound());
+        let place = mediated::free_place();
         let place = place.ok_or("all places for mediated devices are taken")?;
         let arena = Arena::at(self.next_base(domain), verdict.pool.bytes());
         let arena =

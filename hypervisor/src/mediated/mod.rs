@@ -9,7 +9,7 @@ mod signal;
 mod store;
 mod world;
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use mediator::{Counts, Lie, Looked, Mediator};
 use memory::{ByteRange, Gpa, Hpa, OutOfFrames};
@@ -39,12 +39,15 @@ pub(crate) const MAX_DEVICES: usize = 16;
 
 static SLOTS: Once<&'static [Slot]> = Once::new();
 
+/// A bit for each place in which a device is bound.
+static BOUND: AtomicU32 = AtomicU32::new(0);
+const _: () = assert!(MAX_DEVICES <= u32::BITS as usize);
+
 /// A place for one device.
 pub(crate) struct Slot {
     /// Where the guest is stopped for the device, looked at without the lock; empty if nowhere.
     start: AtomicU64,
     end: AtomicU64,
-    is_bound: AtomicBool,
     /// Whether requests of the device change its tables.
     is_mapping: AtomicBool,
     /// When the device last had something to say.
@@ -75,9 +78,25 @@ pub(crate) fn slots() -> &'static [Slot] {
     SLOTS.get().copied().unwrap_or_default()
 }
 
+/// The places in which a device is bound.
+fn bound() -> impl Iterator<Item = &'static Slot> {
+    let mut marks = BOUND.load(Ordering::Acquire);
+    core::iter::from_fn(move || {
+        let place = marks.checked_ilog2()?;
+        marks &= !(1 << place);
+        slots().get(place as usize)
+    })
+}
+
+/// A place for a device, in which there is none.
+pub(crate) fn free_place() -> Option<usize> {
+    let place = BOUND.load(Ordering::Acquire).trailing_ones() as usize;
+    (place < slots().len()).then_some(place)
+}
+
 /// The place whose device the guest reaches at `range`.
 pub(crate) fn at(range: ByteRange<Gpa>) -> Option<&'static Slot> {
-    slots().iter().find(|slot| slot.is_at(range.start()))
+    bound().find(|slot| slot.is_at(range.start()))
 }
 
 /// Whether a mediator answers at `range`. It stays so for as long as the fabric is held.
@@ -92,7 +111,7 @@ pub(crate) fn is_answered_at(range: ByteRange<Gpa>) -> bool {
 /// Asks every device what it has to say. Returns whether one had something.
 pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
     let mut found = false;
-    for slot in slots().iter().filter(|slot| slot.is_bound()) {
+    for slot in bound() {
         let looked = slot.with(machine, |mut hand, engine| engine.look(&mut hand));
         found |= slot.note(looked.unwrap_or(Looked::Nothing), area);
     }
@@ -102,7 +121,7 @@ pub(crate) fn look(machine: &'static Machine, area: &Area) -> bool {
 /// Does something with what each device behind `unit` knows of the guest's tables. Whatever a device had under
 /// way is over then.
 pub(crate) fn each_translations(unit: &Shared, mut act: impl FnMut(&mut Translations)) {
-    for slot in slots().iter().filter(|slot| slot.is_bound()) {
+    for slot in bound() {
         let mut held = slot.lock();
         let parts = held.as_mut().map(|device| &mut device.parts);
         let translated = parts.and_then(|parts| parts.translated.as_mut());
@@ -114,13 +133,12 @@ pub(crate) fn each_translations(unit: &Shared, mut act: impl FnMut(&mut Translat
 
 /// Whether there is a mediated device.
 pub(crate) fn are_any() -> bool {
-    slots().iter().any(Slot::is_bound)
+    BOUND.load(Ordering::Acquire) != 0
 }
 
 /// Whether a device had something to say since `moment`.
 pub(crate) fn was_looked_at_since(moment: u64) -> bool {
-    let mut bound = slots().iter().filter(|slot| slot.is_bound());
-    bound.any(|slot| slot.last.load(Ordering::Relaxed) > moment)
+    bound().any(|slot| slot.last.load(Ordering::Relaxed) > moment)
 }
 
 /// What was counted, of all devices together, and ticks spent on it.
@@ -154,7 +172,6 @@ impl Slot {
         Self {
             start: AtomicU64::new(0),
             end: AtomicU64::new(0),
-            is_bound: AtomicBool::new(false),
             is_mapping: AtomicBool::new(false),
             last: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
@@ -162,9 +179,10 @@ impl Slot {
         }
     }
 
-    /// Whether a device is bound here.
-    pub(crate) fn is_bound(&self) -> bool {
-        self.is_bound.load(Ordering::Acquire)
+    /// Its bit among those of all places.
+    fn mark(&self) -> u32 {
+        let place = slots().iter().position(|slot| core::ptr::eq(slot, self));
+        place.map_or(0, |place| 1 << place)
     }
 
     /// The device, held.
@@ -178,13 +196,13 @@ impl Slot {
         let is_mapping = device.parts.window.is_some();
         self.is_mapping.store(is_mapping, Ordering::Relaxed);
         *self.device.lock() = Some(device);
-        self.is_bound.store(true, Ordering::Release);
+        BOUND.fetch_or(self.mark(), Ordering::AcqRel);
     }
 
     /// Takes the device away.
     pub(crate) fn unbind(&self) -> Option<Device> {
         self.show(None);
-        self.is_bound.store(false, Ordering::Release);
+        BOUND.fetch_and(!self.mark(), Ordering::AcqRel);
         self.device.lock().take()
     }
 

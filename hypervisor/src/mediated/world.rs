@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use core::cell::RefCell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use bounce::{Arena, Pages};
 use mediator::{Lie, Notice, Reach, World};
@@ -75,18 +75,16 @@ pub(super) struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    /// Where the device's `range` is in memory.
-    fn place(&self, range: ByteRange<Iova>) -> u64 {
-        let offset = self.parts.arena.offset(range);
+    /// Where the device's `len` bytes at `at` are in memory.
+    #[inline(always)]
+    fn place(&self, at: Iova, len: u64) -> u64 {
+        let offset = self.parts.arena.offset(at, len);
         let offset = offset.expect("a mediator names the device's own pages");
         self.parts.memory.raw() + offset
     }
 
-    fn place_of(&self, at: Iova, len: usize) -> Option<u64> {
-        Some(self.place(ByteRange::new(at, len as u64)?))
-    }
-
     /// What is known of the device's addresses, where they are translated.
+    #[inline(always)]
     fn translations(&self) -> Option<&Translated> {
         let translated = self.parts.translated.as_ref()?;
         translated.known.borrow().are_asked().then_some(translated)
@@ -139,7 +137,7 @@ impl Hand<'_> {
 
     /// A page that is the device's anyway.
     fn own(&self, page: Iova) -> Option<Hpa> {
-        let offset = self.parts.arena.offset(ByteRange::new(page, PAGE_SIZE)?)?;
+        let offset = self.parts.arena.offset(page, PAGE_SIZE)?;
         self.parts.memory.checked_add(offset)
     }
 
@@ -152,10 +150,27 @@ impl Hand<'_> {
 }
 
 impl GuestMemory for Hand<'_> {
+    #[inline(always)]
     fn read(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
+        match self.translations() {
+            None => Physical(self.machine).read(at, to),
+            Some(_) => self.read_translated(at, to),
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
+        match self.translations() {
+            None => Physical(self.machine).write(at, from),
+            Some(_) => self.write_translated(at, from),
+        }
+    }
+}
+
+impl Hand<'_> {
+    fn read_translated(&self, at: Gpa, to: &mut [u8]) -> Result<(), Hole> {
         let memory = Physical(self.machine);
-        let range = ByteRange::new(at, to.len() as u64).filter(|_| self.translations().is_some());
-        let Some(range) = range else {
+        let Some(range) = ByteRange::new(at, to.len() as u64) else {
             return memory.read(at, to);
         };
         let mut whole = Ok(());
@@ -168,10 +183,9 @@ impl GuestMemory for Hand<'_> {
         whole
     }
 
-    fn write(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
+    fn write_translated(&self, at: Gpa, from: &[u8]) -> Result<(), Hole> {
         let memory = Physical(self.machine);
-        let range = ByteRange::new(at, from.len() as u64).filter(|_| self.translations().is_some());
-        let Some(range) = range else {
+        let Some(range) = ByteRange::new(at, from.len() as u64) else {
             return memory.write(at, from);
         };
         let mut whole = Ok(());
@@ -207,52 +221,46 @@ impl Pages for Hand<'_> {
     }
 
     fn copy_in(&mut self, from: ByteRange<Gpa>, to: Iova) -> Result<(), Hole> {
-        let to = self.place_of(to, from.len() as usize);
+        let to = self.place(to, from.len());
         self.each_piece(from, viommu::Access::Read, |piece, into| {
-            if let Some(to) = to {
-                // SAFETY: the guest's RAM and the device's pages, which are no Rust objects and, as
-                // Bouncer's own memory is not the guest's, do not overlap.
-                unsafe { copy::copy(piece.start().raw(), to + into, piece.len()) };
-            }
+            // SAFETY: the guest's RAM and the device's pages, which are no Rust objects and, as
+            // Bouncer's own memory is not the guest's, do not overlap.
+            unsafe { copy::copy(piece.start().raw(), to + into, piece.len()) };
         })
     }
 
     fn copy_out(&mut self, from: Iova, to: ByteRange<Gpa>) -> Result<(), Hole> {
-        let from = self.place_of(from, to.len() as usize);
+        let from = self.place(from, to.len());
         self.each_piece(to, viommu::Access::Write, |piece, into| {
-            if let Some(from) = from {
-                // SAFETY: as for `copy_in`.
-                unsafe { copy::copy(from + into, piece.start().raw(), piece.len()) };
-            }
+            // SAFETY: as for `copy_in`.
+            unsafe { copy::copy(from + into, piece.start().raw(), piece.len()) };
         })
     }
 
     fn load(&self, at: Iova, to: &mut [u8]) {
-        if let Some(from) = self.place_of(at, to.len()) {
-            // SAFETY: the device's pages are mapped memory and no Rust object; `to` is ours.
-            unsafe { copy::copy(from, to.as_mut_ptr() as u64, to.len() as u64) };
-        }
+        let (from, len) = (self.place(at, to.len() as u64), to.len() as u64);
+        // SAFETY: the device's pages are mapped memory and no Rust object; `to` is ours.
+        unsafe { copy::copy(from, to.as_mut_ptr() as u64, len) };
     }
 
-    fn load_u32(&self, at: Iova) -> u32 {
-        assert!(at.raw().is_multiple_of(4), "an aligned double word");
-        let Some(from) = self.place_of(at, 4) else {
-            return 0;
-        };
+    #[inline(always)]
+    fn load_u64(&self, at: Iova) -> u64 {
+        let from = self.place(at, 8);
+        assert!(from.is_multiple_of(8), "an aligned word");
         // SAFETY: mapped memory, aligned, that only the device writes, and Bouncer atomically.
-        unsafe { AtomicU32::from_ptr(from as *mut u32) }.load(Ordering::Acquire)
+        unsafe { AtomicU64::from_ptr(from as *mut u64) }.load(Ordering::Acquire)
     }
 
+    #[inline(always)]
     fn store(&mut self, at: Iova, from: &[u8]) {
-        if let Some(to) = self.place_of(at, from.len()) {
-            // SAFETY: as for `load`.
-            unsafe { copy::copy(from.as_ptr() as u64, to, from.len() as u64) };
-        }
+        let (to, len) = (self.place(at, from.len() as u64), from.len() as u64);
+        // SAFETY: as for `load`.
+        unsafe { copy::copy(from.as_ptr() as u64, to, len) };
     }
 
     fn scrub(&mut self, at: ByteRange<Iova>) {
         // SAFETY: as for `load`.
-        unsafe { copy::clear(self.place(at), at.len()) };
+        unsafe { copy::clear(self.place(at.start(), at.len()), at.len()) };
     }
 }
 

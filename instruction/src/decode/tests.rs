@@ -103,3 +103,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_movs_has_two_operands_in_memory() {
+    let has_one = |code: &[u8]| {
+        let decoded = decode(code, Bits::Bits64).expect("an instruction");
+        decoded.has_one_in_memory()
+    };
+    // MOV to and from memory, an immediate to it, ADD to it, STOS, LODS.
+    for code in [
+        &[0x89, 0x02][..],
+        &[0x8b, 0x02],
+        &[0xc7, 0x02, 1, 0, 0, 0],
+        &[0x01, 0x02],
+        &[0xab],
+        &[0xad],
+    ] {
+        assert!(has_one(code), "{code:x?}");
+    }
+    // MOVS, and MOV between registers.
+    for code in [&[0xa5][..], &[0xf3, 0xa5], &[0x89, 0xc2]] {
+        assert!(!has_one(code), "{code:x?}");
+    }
+}

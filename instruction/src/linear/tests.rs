@@ -399,6 +399,26 @@ proptest! {
     }
 
     #[test]
+    fn where_the_processor_found_an_operand_a_walk_leads_too(case in case(), length in 1..=16_u64) {
+        let memory = case.build();
+        let Ok(at) = translate(&memory, &case.paging, case.linear, case.access) else {
+            return Ok(());
+        };
+        let found = Found { at, access: case.access };
+        let walked = span(&memory, &case.paging, case.linear, length, case.access);
+        let span = found.span(case.linear, length, case.access);
+        let is_in_one_page = case.linear % PAGE_SIZE + length <= PAGE_SIZE;
+        prop_assert_eq!(span, walked.ok().filter(|_| is_in_one_page));
+        // Whoever may write may read; no other access was granted with it.
+        for access in [Access::Read, Access::Write, Access::Fetch] {
+            let is_granted = access == case.access || access == Access::Read;
+            let span = found.span(case.linear, 1, access);
+            prop_assert_eq!(span.is_some(), is_granted);
+        }
+        prop_assert_eq!(found.span(case.linear ^ 1, 1, case.access), None);
+    }
+
+    #[test]
     fn a_span_covers_exactly_its_bytes(linear: u32, length in 1..=PAGE_SIZE) {
         let span = span(&Sparse::default(), &unpaged(), u64::from(linear), length, Access::Read)
             .expect("without paging every address is there");

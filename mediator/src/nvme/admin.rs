@@ -39,6 +39,8 @@ impl Refused {
 
 impl Nvme<'_> {
     /// What becomes of an admin command.
+    // Apart from what every read and write runs through.
+    #[inline(never)]
     pub(super) fn plan_admin(
         &mut self,
         world: &mut impl World,

@@ -160,6 +160,7 @@ impl Nvme<'_> {
 
     /// Whether completion queue `queue` has room, as the guest last said or says now. If not,
     /// the guest rings when it has.
+    #[inline(always)]
     pub(super) fn has_room(&mut self, world: &mut impl World, queue: usize) -> bool {
         self.queues[queue].completion.has_room() || self.finds_room(world, queue)
     }

@@ -3,8 +3,10 @@
 //! Fetch once, the phase first; check it against what the device was asked; hand out exactly the
 //! bytes of the request; take the pages back; show the guest, under its own identifier.
 
+use memory::Iova;
+
 use super::queues::Life;
-use super::requests::{Given, Loan};
+use super::requests::Loan;
 use super::spec::{ENTRY_BYTES, Entry, Status};
 use super::{BUDGET, Nvme, each};
 use crate::{Lie, World};
@@ -79,7 +81,6 @@ impl Nvme<'_> {
                 world.store_register(self.limits.completion_doorbell(queue), seen);
             }
         }
-        self.raise(world);
         budget == 0
     }
 
@@ -92,7 +93,9 @@ impl Nvme<'_> {
             self.marks.full |= 1 << queue;
             return Ok(false);
         }
-        let given = self.check(queue, &entry)?;
+        self.check(queue, &entry)?;
+        let id = entry.id();
+        let given = self.requests.end(id).ok_or(Lie::UnknownRequest { id })?;
         self.queues[queue].completion.advance();
         // Nobody waits for what was asked through a queue that is gone, and its memory may be
         // somebody else's by now.
@@ -104,14 +107,14 @@ impl Nvme<'_> {
         // Before anything is shown, the device reaches nothing of the guest's any more.
         self.close_run(world, given.run);
         let status = self.hand_out(world, given.loan, given.then, said);
-        let mut result = entry.result();
-        self.follow(world, given.then, status, &mut result);
-        match given.then {
-            Then::QuietCompletion | Then::QuietSubmission | Then::Heard => return Ok(true),
-            Then::Event => self.event_from_device(world, status, result[0]),
-            _ => self.show(world, given.submission, given.id, status, result),
+        let shown = match given.then {
+            Then::Show => Some(entry.result()),
+            then => self.follow(world, then, status, entry.result()),
+        };
+        if let Some(result) = shown {
+            self.show(world, given.submission, given.id, status, result);
+            self.counts.completed += 1;
         }
-        self.counts.completed += 1;
         Ok(true)
     }
 
@@ -120,14 +123,13 @@ impl Nvme<'_> {
         let completion = &self.queues[queue].completion;
         completion.ring.as_ref()?;
         let (at, expected) = completion.next();
-        let last = world.load_u32(memory::Iova::new(at.raw() + 12));
+        let last = world.load_u64(Iova::new(at.raw() + 8));
         if Entry::phase_of(last) != expected {
             return None;
         }
-        let mut others = [0; 12];
-        world.load(at, &mut others);
+        let result = world.load_u64(at);
         self.counts.entry_bytes += u64::from(ENTRY_BYTES);
-        Some(Entry::new(last, &others))
+        Some(Entry::new(last, result))
     }
 
     /// Whether the guest's queue has room for what is in the device's `queue`.
@@ -143,9 +145,9 @@ impl Nvme<'_> {
         self.has_room(world, shown)
     }
 
-    /// The request that `entry` says is over, if it is one that the device has, of a queue that
-    /// completes here, and it can have fetched what it says it fetched.
-    fn check(&mut self, queue: usize, entry: &Entry) -> Result<Given, Lie> {
+    /// Whether the request that `entry` says is over is one that the device has, of a queue that
+    /// completes here, and it can have fetched what it says it fetched. If so, it is awaited no more.
+    fn check(&mut self, queue: usize, entry: &Entry) -> Result<(), Lie> {
         let id = entry.id();
         let given = self.requests.find(id).ok_or(Lie::UnknownRequest { id })?;
         let (submission, through) = (given.submission, given.through);
@@ -174,7 +176,7 @@ impl Nvme<'_> {
         if completion.awaited == 0 {
             self.marks.awaited &= !(1 << queue);
         }
-        self.requests.end(id).ok_or(Lie::UnknownRequest { id })
+        Ok(())
     }
 
     /// A submission queue that waited for room in a ring of its own, or for a request, goes on.
@@ -215,17 +217,26 @@ impl Nvme<'_> {
         status
     }
 
-    /// What follows from an answer, before the guest sees it.
+    /// What follows from an answer that is not only to be shown, and the result that the guest is
+    /// shown then, if it is shown one.
+    // Apart from what every read and write runs through.
+    #[inline(never)]
     fn follow(
         &mut self,
         world: &mut impl World,
         then: Then,
         status: Status,
-        result: &mut [u32; 2],
-    ) {
+        mut result: [u32; 2],
+    ) -> Option<[u32; 2]> {
         let is_success = status.is_success();
         match then {
-            Then::Show | Then::Event | Then::Controller | Then::Namespace { .. } | Then::Heard => {}
+            Then::Show | Then::Controller | Then::Namespace { .. } => {}
+            Then::Heard => return None,
+            Then::Event => {
+                self.event_from_device(world, status, result[0]);
+                self.counts.completed += 1;
+                return None;
+            }
             Then::QueueCount => result[0] = self.shown_queue_count(result[0]),
             Then::Queues => {
                 if is_success {
@@ -234,8 +245,14 @@ impl Nvme<'_> {
                 }
                 result[0] = self.shown_queue_count(result[0]);
             }
-            Then::QuietCompletion => self.quiet_completion_created(world, is_success),
-            Then::QuietSubmission => self.quiet_submission_created(is_success),
+            Then::QuietCompletion => {
+                self.quiet_completion_created(world, is_success);
+                return None;
+            }
+            Then::QuietSubmission => {
+                self.quiet_submission_created(is_success);
+                return None;
+            }
             Then::Unlearn(namespace) if is_success => self.unlearn(namespace),
             Then::Unlearn(_) => {}
             Then::CreateSubmission(queue) => self.submission_created(world, queue, is_success),
@@ -243,5 +260,6 @@ impl Nvme<'_> {
             Then::DeleteSubmission(queue) => self.submission_deleted(world, queue, is_success),
             Then::DeleteCompletion(queue) => self.completion_deleted(world, queue, is_success),
         }
+        Some(result)
     }
 }

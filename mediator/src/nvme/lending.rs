@@ -5,7 +5,7 @@ use memory::{Gpa, Iova};
 
 use super::mapping::Mapping;
 use super::plan::{Extent, Pass};
-use super::requests::Loan;
+use super::requests::{Given, Loan};
 use super::spec::{Command, Status};
 use super::{Nvme, mapping, prp};
 use crate::{Reach, World};
@@ -18,10 +18,9 @@ pub(super) enum Short {
     Refused(Status),
 }
 
-/// What a request was lent.
-pub(super) struct Lending<D> {
-    /// Pages of ours, for the bytes that are copied.
-    pub(super) lent: Option<Lent<D>>,
+/// What a request was lent of what is not copied, and how long its lists were.
+#[derive(Default)]
+pub(super) struct Besides {
     /// Addresses of the guest's whole pages, if they are not copied.
     pub(super) run: Option<Lent<Window>>,
     /// Bytes of lists that were read for it.
@@ -29,36 +28,36 @@ pub(super) struct Lending<D> {
 }
 
 impl Nvme<'_> {
-    /// Lends the pages, and fills them with what the device reads.
+    /// Lends the pages to `given`, and fills them with what the device reads.
     pub(super) fn lend(
         &mut self,
         world: &mut impl World,
         command: &Command,
         pass: &Pass,
-    ) -> Result<(Loan, Option<Lent<Window>>), Short> {
+        given: &mut Given,
+    ) -> Result<(), Short> {
         let pools = &mut self.pools;
         // What may be mapped, and is not only to be copied.
         let mapping = self.mapping.as_mut().filter(|_| pass.is_prompt);
+        let mut besides = Besides::default();
         match pass.extent {
-            Extent::Nothing | Extent::Ring(_) => Ok((Loan::Nothing, None)),
+            Extent::Nothing | Extent::Ring(_) => {}
             Extent::ToDevice(bytes) => {
                 let reach = [
                     |at| Reach::ReadGuest(Gpa::new(at)),
                     |at| Reach::ReadOwn(Iova::new(at)),
                 ];
                 let asked = (command, bytes);
-                let lending = lend_walked(mapping, &mut pools.to, world, asked, reach)?;
-                let Lending { lent, run, list } = lending;
-                self.counts.entry_bytes += list;
-                let Some(lent) = lent else {
-                    return Ok((Loan::Nothing, run));
-                };
-                if pools.to.fill(&lent, world).is_err() {
-                    self.release(world, Loan::ToDevice(lent), run);
-                    return Err(Short::Refused(Status::DATA_TRANSFER_ERROR));
+                let lent = lend_walked(mapping, &mut pools.to, world, asked, reach, &mut besides)?;
+                if let Some(lent) = lent {
+                    let bytes = u64::from(lent.bytes());
+                    let filled = pools.to.fill(&lent, world);
+                    given.loan = Loan::ToDevice(lent);
+                    if filled.is_err() {
+                        return self.take_back(world, given, besides);
+                    }
+                    self.counts.bytes_in += bytes;
                 }
-                self.counts.bytes_in += u64::from(lent.bytes());
-                Ok((Loan::ToDevice(lent), run))
             }
             Extent::FromDevice(bytes) => {
                 let reach = [
@@ -66,42 +65,59 @@ impl Nvme<'_> {
                     |at| Reach::WriteOwn(Iova::new(at)),
                 ];
                 let asked = (command, bytes);
-                let lending = lend_walked(mapping, &mut pools.from, world, asked, reach)?;
-                let Lending { lent, run, list } = lending;
-                self.counts.entry_bytes += list;
-                let Some(lent) = lent else {
-                    return Ok((Loan::Nothing, run));
-                };
-                // Of blocks, the copy out tells soon enough; of what asking changes, it is too late.
-                if !pass.is_prompt && !pools.from.is_memory(&lent, world) {
-                    self.release(world, Loan::FromDevice(lent), run);
-                    return Err(Short::Refused(Status::DATA_TRANSFER_ERROR));
+                let pool = &mut pools.from;
+                let lent = lend_walked(mapping, pool, world, asked, reach, &mut besides)?;
+                if let Some(lent) = lent {
+                    // Of blocks, the copy out tells soon enough; of what asking changes, it is too
+                    // late.
+                    let is_usable = pass.is_prompt || pools.from.is_memory(&lent, world);
+                    given.loan = Loan::FromDevice(lent);
+                    if !is_usable {
+                        return self.take_back(world, given, besides);
+                    }
                 }
-                Ok((Loan::FromDevice(lent), run))
             }
         }
+        given.run = besides.run;
+        self.counts.entry_bytes += besides.list;
+        Ok(())
+    }
+
+    /// Takes back what a request was lent whose bytes are not all the guest's memory.
+    #[cold]
+    fn take_back(
+        &mut self,
+        world: &mut impl World,
+        given: &mut Given,
+        besides: Besides,
+    ) -> Result<(), Short> {
+        let loan = core::mem::replace(&mut given.loan, Loan::Nothing);
+        self.release(world, loan, besides.run);
+        self.counts.entry_bytes += besides.list;
+        Err(Short::Refused(Status::DATA_TRANSFER_ERROR))
     }
 }
 
-/// Lends pages for `bytes` bytes, each page belonging to the guest's page that `command` names,
-/// or being it.
+/// Lends pages for `bytes` bytes, each page belonging to the guest's page that `command` names;
+/// none where all of them are the guest's own.
 fn lend_walked<D: Direction, W: World>(
     mapping: Option<&mut Mapping<'_>>,
     pool: &mut Pool<'_, D>,
     world: &mut W,
     (command, bytes): (&Command, u32),
     reach: [fn(u64) -> Reach; 2],
-) -> Result<Lending<D>, Short> {
+    besides: &mut Besides,
+) -> Result<Option<Lent<D>>, Short> {
     let offset = command.prp1().page_offset();
     // "The offset shall be dword aligned, indicated by bits 1:0 being cleared to 00b."
     if !offset.is_multiple_of(4) {
         return Err(Short::Refused(Status::PRP_OFFSET_INVALID));
     }
-    let asked = (command, bytes);
-    let mapping = mapping.filter(|_| world.maps());
-    let mapped = mapping.and_then(|mapping| mapping::lend(mapping, pool, world, asked, reach));
-    if let Some(mapped) = mapped {
-        return mapped;
+    if let Some(mapping) = mapping.filter(|_| world.maps()) {
+        let asked = (command, bytes);
+        if let Some(mapped) = mapping::lend(mapping, pool, world, asked, reach, besides) {
+            return mapped;
+        }
     }
     let lent = pool.lend(offset as u16, bytes).ok_or(Short::Pages)?;
     let walked = prp::walk(command, lent.pages(), world, |_, index, page| {
@@ -109,11 +125,10 @@ fn lend_walked<D: Direction, W: World>(
         Ok(())
     });
     match walked {
-        Ok(list) => Ok(Lending {
-            lent: Some(lent),
-            run: None,
-            list,
-        }),
+        Ok(list) => {
+            besides.list = list;
+            Ok(Some(lent))
+        }
         Err(status) => {
             pool.take_back(lent.returned(), world);
             Err(Short::Refused(status))

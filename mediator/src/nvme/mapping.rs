@@ -7,7 +7,7 @@
 use bounce::{Direction, Lent, Page, Pool, Window};
 use memory::{ByteRange, Gpa, Iova, PAGE_SIZE};
 
-use super::lending::{Lending, Short};
+use super::lending::{Besides, Short};
 use super::lists::List;
 use super::spec::{Command, Status};
 use super::{Nvme, prp};
@@ -70,13 +70,16 @@ impl Shape {
 
 /// Lends a run in the window, if there are enough whole pages. `reach` says whether the device
 /// reads or writes.
+// Apart from what every request runs through that is copied.
+#[inline(never)]
 pub(super) fn lend<D: Direction, W: World>(
     mapping: &mut Mapping<'_>,
     pool: &mut Pool<'_, D>,
     world: &mut W,
     (command, bytes): (&Command, u32),
     reach: [fn(u64) -> Reach; 2],
-) -> Option<Result<Lending<D>, Short>> {
+    besides: &mut Besides,
+) -> Option<Result<Option<Lent<D>>, Short>> {
     let shape = Shape::new(command.prp1(), bytes)?;
     let run = mapping.pool.lend(shape.offset as u16, shape.bytes);
     let Some(run) = run else {
@@ -103,11 +106,11 @@ pub(super) fn lend<D: Direction, W: World>(
         is_mapped.then_some(()).ok_or(Status::DATA_TRANSFER_ERROR)
     });
     Some(match walked {
-        Ok(list) => Ok(Lending {
-            lent: own,
-            run: Some(run),
-            list,
-        }),
+        Ok(list) => {
+            let run = Some(run);
+            *besides = Besides { run, list };
+            Ok(own)
+        }
         Err(status) => {
             mapping.close(world, run);
             if let Some(own) = own {

@@ -151,7 +151,7 @@ impl Nvme<'_> {
         command.set_dword(10, (slots as u32 - 1) << 16 | number as u32);
         command.set_dword(11, dword11);
         let given = Given::of(0, 0, then);
-        self.put(world, given, &command, [at, 0]);
+        self.put(world, given, &mut command, [at, 0]);
     }
 
     /// The queue through which a request of `queue` goes to the device, one that nothing of the guest's
@@ -211,7 +211,7 @@ impl Nvme<'_> {
         let has_room = self.requests.has_room();
         let its = &mut self.queues[queue].submission;
         let page = self.quiet.page.as_ref().map(|page| page.at().raw());
-        let (Some(block), Some(page)) = (its.block, page) else {
+        let (Some(mut block), Some(page)) = (its.block, page) else {
             return;
         };
         if its.prompt > its.quiet || !its.has_slot() || !has_room {
@@ -223,7 +223,7 @@ impl Nvme<'_> {
             is_prompt: true,
             ..Given::of(queue, 0, Then::Heard)
         };
-        self.put(world, given, &block, [page, 0]);
+        self.put(world, given, &mut block, [page, 0]);
     }
 
     /// Returns whether the device was told.
@@ -231,10 +231,10 @@ impl Nvme<'_> {
         if !self.queues[0].submission.has_slot() || !self.requests.has_room() {
             return false;
         }
-        if let Some(end) = self.queues[queue].submission.end.take() {
+        if let Some(mut end) = self.queues[queue].submission.end.take() {
             let given = Given::of(0, end.id(), Then::DeleteSubmission(queue));
             self.counts.requests += 1;
-            self.put(world, given, &end, [0, 0]);
+            self.put(world, given, &mut end, [0, 0]);
         }
         true
     }

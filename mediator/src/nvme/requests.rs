@@ -142,6 +142,7 @@ impl<'a> Requests<'a> {
     }
 
     /// The request is over.
+    #[inline(always)]
     pub(super) fn end(&mut self, id: u16) -> Option<Given> {
         let entry = self.entries.get_mut(usize::from(id))?;
         let given = entry.given.take()?;

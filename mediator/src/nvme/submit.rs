@@ -4,8 +4,7 @@
 //! put it into the device's queue under an identifier of ours. What cannot go on stays where it
 //! is, in the guest's queue, and nobody gets in front of it.
 
-use bounce::{Lent, Window};
-use memory::Gpa;
+use memory::{Gpa, Hole};
 
 use super::Nvme;
 use super::lending::Short;
@@ -45,11 +44,12 @@ impl Nvme<'_> {
             if is_over || in_a_row >= ROUND && self.turns.are_several() {
                 self.turns.remove(queue);
                 in_a_row = 0;
+                if !is_over {
+                    self.turns.join(queue);
+                }
             }
-            match step {
-                Step::Stalled => self.marks.stalled |= 1 << queue,
-                Step::Done if !is_over => self.turns.join(queue),
-                _ => {}
+            if step == Step::Stalled {
+                self.marks.stalled |= 1 << queue;
             }
         }
     }
@@ -69,21 +69,28 @@ impl Nvme<'_> {
         if !self.requests.has_room() {
             return self.hold(queue);
         }
-        let Some(mut command) = self.fetch(world, queue) else {
+        let mut command = Command::NEW;
+        if self.fetch(world, queue, &mut command).is_err() {
             self.fail();
             return Step::Empty;
-        };
+        }
         let plan = if queue == 0 {
             self.plan_admin(world, &mut command)
         } else {
             self.plan_io(world, &command)
         };
         match plan {
-            Ok(Plan::Pass(pass)) => match self.lend(world, &command, &pass) {
-                Ok((loan, run)) => self.pass_on(world, queue, &command, pass, loan, run),
-                Err(Short::Pages) => return self.hold(queue),
-                Err(Short::Refused(status)) => self.answer(world, queue, &command, status, 0),
-            },
+            Ok(Plan::Pass(pass)) => {
+                let mut given = Given {
+                    is_prompt: pass.is_prompt,
+                    ..Given::of(queue, command.id(), pass.then)
+                };
+                match self.lend(world, &command, &pass, &mut given) {
+                    Ok(()) => self.pass_on(world, &mut command, &pass, given),
+                    Err(Short::Pages) => return self.hold(queue),
+                    Err(Short::Refused(status)) => self.answer(world, queue, &command, status, 0),
+                }
+            }
             Ok(Plan::Answer(status, result)) => self.answer(world, queue, &command, status, result),
             Ok(Plan::Keep) => self.queues[queue].submission.advance(),
             Err(status) => self.answer(world, queue, &command, status, 0),
@@ -92,12 +99,15 @@ impl Nvme<'_> {
     }
 
     /// Copies the next request of `queue`, once. It stays there.
-    fn fetch(&mut self, world: &impl World, queue: usize) -> Option<Command> {
-        let mut bytes = [0; Command::BYTES as usize];
+    fn fetch(
+        &mut self,
+        world: &impl World,
+        queue: usize,
+        command: &mut Command,
+    ) -> Result<(), Hole> {
         let at = self.queues[queue].submission.next();
-        world.read(at, &mut bytes).ok()?;
         self.counts.entry_bytes += u64::from(Command::BYTES);
-        Some(Command::new(&bytes))
+        world.read(at, command.bytes_mut())
     }
 
     /// The next request of `queue` stays where it is.
@@ -113,58 +123,45 @@ impl Nvme<'_> {
     fn pass_on(
         &mut self,
         world: &mut impl World,
-        queue: usize,
-        command: &Command,
-        pass: Pass,
-        loan: Loan,
-        run: Option<Lent<Window>>,
+        command: &mut Command,
+        pass: &Pass,
+        mut given: Given,
     ) {
-        let run_pointers = match (&run, &self.mapping) {
-            (Some(run), Some(mapping)) => Some(mapping.list.pointers(run, 0)),
-            _ => None,
+        let pointers = match (&given.run, &self.mapping) {
+            (Some(run), Some(mapping)) => mapping.list.pointers(run, 0),
+            _ => match (&given.loan, pass.extent) {
+                (Loan::ToDevice(lent), _) => self.lists.readable(lent),
+                (Loan::FromDevice(lent), _) => self.lists.writable(lent),
+                (Loan::Nothing, Extent::Ring(at)) => [at.raw(), 0],
+                (Loan::Nothing, _) => [0, 0],
+            },
         };
-        let [prp1, prp2] = match (&loan, pass.extent) {
-            _ if run_pointers.is_some() => run_pointers.unwrap_or_default(),
-            (Loan::ToDevice(lent), _) => self.lists.readable(lent),
-            (Loan::FromDevice(lent), _) => self.lists.writable(lent),
-            (Loan::Nothing, Extent::Ring(at)) => [at.raw(), 0],
-            (Loan::Nothing, _) => [0, 0],
-        };
-        let through = match run {
-            None => self.choose(world, queue, command, &pass),
-            // Nothing of the guest's is lent for longer than the guest waits.
-            Some(_) => queue,
-        };
-        let given = Given {
-            submission: queue,
-            completion: self.queues[through].submission.completion,
-            through,
-            id: command.id(),
-            loan,
-            run,
-            then: pass.then,
-            is_prompt: pass.is_prompt,
-            is_orphan: false,
-        };
+        let queue = given.submission;
+        // Nothing of the guest's is lent for longer than the guest waits.
+        if given.run.is_none() {
+            given.through = self.choose(world, queue, command, pass);
+        }
+        given.completion = self.queues[given.through].submission.completion;
         let submission = &mut self.queues[queue].submission;
         submission.advance();
         submission.prompt += u32::from(pass.is_prompt);
         self.counts.requests += 1;
-        self.put(world, given, command, [prp1, prp2]);
+        self.put(world, given, command, pointers);
     }
 
     /// Puts a request into the device's queue, in which room was looked for.
+    #[inline(always)]
     pub(super) fn put(
         &mut self,
         world: &mut impl World,
         given: Given,
-        command: &Command,
-        [prp1, prp2]: [u64; 2],
+        command: &mut Command,
+        pointers: [u64; 2],
     ) {
         let (through, completion) = (given.through, given.completion);
         let id = self.requests.give(given);
-        let entry = command.for_device(id, prp1, prp2);
-        self.queues[through].submission.fill(world, &entry);
+        command.readdress(id, pointers);
+        self.queues[through].submission.fill(world, command.bytes());
         self.queues[completion].completion.awaited += 1;
         self.marks.awaited |= 1 << completion;
         self.marks.unrung |= 1 << through;
@@ -186,6 +183,7 @@ impl Nvme<'_> {
     }
 
     /// Shows the guest that its request `id` of `queue` is over.
+    #[inline(always)]
     pub(super) fn show(
         &mut self,
         world: &mut impl World,
@@ -198,16 +196,12 @@ impl Nvme<'_> {
         let (head, index) = (submission.head, submission.completion);
         let completion = &mut self.queues[index].completion;
         let (at, phase) = completion.append();
-        let words = [result[0], result[1], (queue as u32) << 16 | head];
-        let mut bytes = [0; 12];
-        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
-            *bytes = word.to_le_bytes();
-        }
+        let word = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
         // The phase tag is in the last double word, and it is what the guest waits for.
-        let last = status.last_dword(id, phase).to_le_bytes();
-        let last_at = Gpa::new(at.raw() + 12);
+        let last = word((queue as u32) << 16 | head, status.last_dword(id, phase));
+        let last_at = Gpa::new(at.raw() + 8);
         let shown = world
-            .write(at, &bytes)
+            .write(at, &word(result[0], result[1]))
             .and_then(|()| world.write(last_at, &last));
         if shown.is_err() {
             return self.fail();

@@ -24,7 +24,10 @@ impl Fake {
         };
         let range = ByteRange::new(Iova::new(at), to.len() as u64).expect("bytes");
         assert!(self.arena.readable().covers(&range), "reads {range:?}");
-        let offset = self.arena.offset(range).expect("covered") as usize;
+        let offset = self
+            .arena
+            .offset(range.start(), range.len())
+            .expect("covered") as usize;
         to.copy_from_slice(&self.pages[offset..][..to.len()]);
     }
 
@@ -40,7 +43,10 @@ impl Fake {
         };
         let range = ByteRange::new(Iova::new(at), from.len() as u64).expect("bytes");
         assert!(self.arena.writable().covers(&range), "writes {range:?}");
-        let offset = self.arena.offset(range).expect("covered") as usize;
+        let offset = self
+            .arena
+            .offset(range.start(), range.len())
+            .expect("covered") as usize;
         self.pages[offset..][..from.len()].copy_from_slice(from);
     }
 

@@ -30,8 +30,8 @@ impl GuestMemory for Fake {
 
 impl Fake {
     fn own(&self, at: Iova, bytes: usize) -> core::ops::Range<usize> {
-        let range = ByteRange::new(at, bytes as u64).expect("bytes");
-        let offset = self.arena.offset(range).expect("a page of ours") as usize;
+        let offset = self.arena.offset(at, bytes as u64);
+        let offset = offset.expect("a page of ours") as usize;
         offset..offset + bytes
     }
 }
@@ -69,10 +69,10 @@ impl Pages for Fake {
     }
 
     #[inline(never)]
-    fn load_u32(&self, at: Iova) -> u32 {
-        let mut bytes = [0; 4];
+    fn load_u64(&self, at: Iova) -> u64 {
+        let mut bytes = [0; 8];
         self.load(at, &mut bytes);
-        u32::from_le_bytes(bytes)
+        u64::from_le_bytes(bytes)
     }
 
     #[inline(never)]
