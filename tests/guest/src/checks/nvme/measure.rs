@@ -159,7 +159,7 @@ impl Load {
             failed(format!("fio's output has no run time: {start:?}"))
         })?;
         ensure!(milliseconds > 0, "{requests} requests took no time");
-        let asked = requests * self.block >> 10;
+        let asked = requests * self.block / 1024;
         let moved = kibibytes(&output, &self.direction).unwrap_or(0);
         ensure!(
             moved >= asked,
