@@ -37,11 +37,11 @@ pub use placement::{KeepoutKind, Keepouts, MAX_KEEPOUTS, PortKind, TooManyKeepou
 use crate::bars::Bar;
 use crate::capabilities::MsixLayout;
 use crate::config::{ConfigSpace, Register};
-use crate::spec::extended::{ACS_CONTROL, Acs, FIRST};
+use crate::spec::extended::{ACS_CONTROL, Acs, FIRST, SriovControl};
 use crate::spec::header::{self, Command};
 use crate::topology::Full;
 use crate::{Address, FunctionId, Topology};
-use guarded::{Guarded, Part, Recovery};
+use guarded::{Guarded, Part};
 
 /// Whether the policy trusts a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -244,49 +244,58 @@ impl<const N: usize> Mediation<N> {
             register,
             value: value & register.width().mask(),
         };
-        let owed = self.swap_recovery(id, Recovery::None);
+        let mut stored = Decision::new(Verdict::Pass);
+        let guarded = self.guarded_mut(id);
+        let was_reset = guarded.is_some_and(|g| core::mem::take(&mut g.was_reset));
+        if was_reset {
+            stored.store(at, COMMAND, 0);
+        }
+        self.isolate_again(space, id, at, &mut stored);
         let decision = self.decide(space, part, write);
         let is_stored = |step: &Step| matches!(step, Step::Store(store) if store.at == at);
         if decision.steps.iter().any(is_stored) {
-            return self.notice(id, at, owed, &decision);
+            stored.verdict = decision.verdict;
+            stored.append(&decision);
+            return self.notice(id, at, stored);
         }
-        self.swap_recovery(id, owed);
+        if let Some(guarded) = self.guarded_mut(id) {
+            guarded.was_reset |= was_reset;
+        }
         decision
     }
 
-    fn swap_recovery(&mut self, id: FunctionId, recovery: Recovery) -> Recovery {
-        let guarded = self.guarded_mut(id);
-        guarded.map_or(Recovery::None, |g| {
-            core::mem::replace(&mut g.recovery, recovery)
-        })
-    }
-
-    /// What any store to a function brings with it: after a reset it starts switched off,
-    /// isolated and without virtual functions, and it learns its bus number.
-    fn notice(
-        &mut self,
+    /// Has a function that lost its isolation isolate again, and one that kept virtual functions nobody knows of end
+    /// them. It is asked with each write: for a while after a reset or a sleep it need not take what is stored, and the
+    /// guest need not wait.
+    fn isolate_again(
+        &self,
+        space: &impl ConfigSpace,
         id: FunctionId,
         at: Address,
-        owed: Recovery,
-        decided: &Decision,
-    ) -> Decision {
-        let mut decision = Decision::new(decided.verdict);
-        if owed == Recovery::Everything {
-            decision.store(at, COMMAND, 0);
-        }
-        if owed != Recovery::None
-            && let Some(guarded) = self.guarded(id).filter(|g| g.known.acs != 0)
-        {
-            let control = capability::enforced(Acs::default(), guarded.acs);
+        decision: &mut Decision,
+    ) {
+        let Some(guarded) = self.guarded(id) else {
+            return;
+        };
+        if guarded.known.acs != 0 {
             let register = Register::word(guarded.known.acs + ACS_CONTROL + 2);
-            decision.store(at, register, u32::from(control.raw()));
+            let present = Acs::new(space.read(at, register) as u16);
+            if present != capability::enforced(present, guarded.acs) {
+                let control = capability::enforced(Acs::default(), guarded.acs);
+                decision.store(at, register, u32::from(control.raw()));
+            }
         }
-        if owed != Recovery::None
-            && let Some(virtuals) = self.guarded(id).and_then(|g| g.virtuals.as_ref())
-        {
-            decision.store(at, virtuals.control_register(), 0);
+        if let Some(virtuals) = guarded.virtuals.as_ref().filter(|v| !v.exist()) {
+            let register = virtuals.control_register();
+            let present = SriovControl::new(space.read(at, register) as u16);
+            if present.enable() || present.memory_space() {
+                decision.store(at, register, 0);
+            }
         }
-        decision.append(decided);
+    }
+
+    /// What any store to a function brings with it: it learns its bus number.
+    fn notice(&mut self, id: FunctionId, at: Address, mut decision: Decision) -> Decision {
         if let Some(bus) = self.topology.capture(id) {
             decision.obey(Effect::ContextsFollow {
                 segment: at.segment,

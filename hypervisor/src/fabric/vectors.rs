@@ -138,6 +138,8 @@ impl Fabric {
             }
         }
         self.silence_messages(id);
+        // Where none was issued, as while interrupts stay away, one was programmed all the same.
+        self.drop_signals(id);
     }
 
     /// The register that holds the table of `id` decodes `decoded` from now on, or nothing.

@@ -8,12 +8,17 @@ use core::fmt;
 use mediator::edu::Edu;
 use mediator::nvme::Nvme;
 use mediator::{Counts, Looked, Mediator, World};
+use pci::Address;
 use pci::topology::Identity;
 use policy::Mediators;
 
 use super::store::Store;
 use super::world::Hand;
 use crate::console::say;
+use crate::limit::Once;
+
+/// Devices of which something was said when they were looked at for the first time: a guest can have one come and go.
+static TOLD: Once<Address, 32> = Once::new();
 
 /// What a mediator understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,6 +112,7 @@ unsafe fn wake_nvme(store: Store, hand: &mut Hand<'_>) -> Option<Engine> {
             // SAFETY: as the caller says.
             if let Some((window, pages)) = hand.parts.window.zip(unsafe { store.window() })
                 && !nvme.map_whole_pages(window, pages, hand)
+                && TOLD.is_new(hand.parts.at)
             {
                 say!(
                     "device {}: its pool is too small for a list of its window: all is copied",
@@ -131,7 +137,10 @@ unsafe fn wake_edu(store: Store, hand: &mut Hand<'_>) -> Option<Engine> {
 }
 
 fn unfit(hand: &Hand<'_>, why: &dyn fmt::Display) -> Option<Engine> {
-    say!("device {}: cannot be mediated: {why}", hand.parts.at);
+    let at = hand.parts.at;
+    if TOLD.is_new(at) {
+        say!("device {at}: cannot be mediated: {why}");
+    }
     None
 }
 

@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::capability::enforced;
 use super::decision::{Decision, Msi, Reason, Step, Verdict};
-use super::guarded::{Guarded, Known, PORTAL_BRIDGE_BYTES, Recovery, Traits};
+use super::guarded::{Guarded, Known, PORTAL_BRIDGE_BYTES, Traits};
 use super::list;
 use super::port_space::without_ports;
 use super::port_window::PortWindow;
@@ -331,7 +331,7 @@ fn read(
         acs: Acs::default(),
         power_state: power.state(),
         virtuals: None,
-        recovery: Recovery::None,
+        was_reset: false,
     }
 }
 

@@ -5,7 +5,6 @@
 //! notice comes after.
 
 use super::decision::{Decision, Effect, Reason, Verdict};
-use super::guarded::Recovery;
 use super::virtual_functions::Owner;
 use super::{COMMAND, Mediation, Write, pass, replace};
 use crate::config::ConfigSpace;
@@ -114,7 +113,6 @@ impl<const N: usize> Mediation<N> {
         let wakes = guarded.power_state == 3 && state == 0;
         guarded.power_state = state;
         if wakes && !guarded.traits.keeps_state_in_d3 {
-            guarded.recovery = Recovery::Isolation;
             decision.obey(Effect::Reset { function });
             if let Some(virtuals) = &mut guarded.virtuals {
                 virtuals.reset();

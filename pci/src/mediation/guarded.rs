@@ -78,17 +78,6 @@ pub(super) struct Traits {
     pub(super) has_power_controller: bool,
 }
 
-/// What the first store after a reset brings with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Recovery {
-    /// Nothing: there was none.
-    None,
-    /// Access control services are enabled again, and virtual functions end.
-    Isolation,
-    /// The same, and the function starts switched off even if it broke its promise to reset.
-    Everything,
-}
-
 /// One adopted function.
 #[derive(Clone, Debug)]
 pub(super) struct Guarded {
@@ -121,7 +110,8 @@ pub(super) struct Guarded {
     pub(super) acs: Acs,
     pub(super) power_state: u8,
     pub(super) virtuals: Option<VirtualFunctions>,
-    pub(super) recovery: Recovery,
+    /// The next store finds it switched off, even if it broke its promise to reset.
+    pub(super) was_reset: bool,
 }
 
 impl Guarded {
@@ -292,7 +282,7 @@ impl Guarded {
         }
         self.msix_control = MsixControl::new(self.msix_control.raw() & 0x07ff);
         self.power_state = 0;
-        self.recovery = Recovery::Everything;
+        self.was_reset = true;
         if let Some(virtuals) = &mut self.virtuals {
             virtuals.reset();
         }

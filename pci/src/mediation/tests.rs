@@ -892,6 +892,20 @@ fn a_port_passes_on_nothing_besides_its_bus_numbers_and_windows() {
 }
 
 #[test]
+fn a_port_that_lost_its_isolation_isolates_again_with_whatever_is_written() {
+    let mut world = World::new();
+    // A reset that comes after the stores that were to follow it, as of one that takes its time to wake.
+    world.machine.functions[PORT].set16(0x146, 0);
+    world.write(PORT, Register::byte(0x3c), 0x0b);
+    world.check();
+    let at = world.at(PORT);
+    let next = world
+        .mediation
+        .write(&world.machine, at, Register::byte(0x3c), 0x0c);
+    assert_eq!(next.steps.len(), 1, "{next:?}");
+}
+
+#[test]
 fn virtual_functions_end_when_their_physical_one_wakes() {
     let mut world = with_virtual_functions();
     let appear = |world: &mut World| {
@@ -915,7 +929,11 @@ fn virtual_functions_end_when_their_physical_one_wakes() {
     };
     assert_eq!(stores(&woken), 1, "{woken:?}");
     world.take(&woken);
-    world.write(NIC, Register::byte(0x3c), 0x0b);
+    // Nor does the guest wait: this one is lost with what comes with it.
+    let line = Register::byte(0x3c);
+    let lost = world.mediation.write(&world.machine, at, line, 0x0b);
+    assert_eq!(stores(&lost), 2, "{lost:?}");
+    world.write(NIC, line, 0x0b);
     assert_eq!(world.machine.functions[NIC].u32(0x108) & 0xffff, 0);
     // Whoever obeys the reset forgets them.
     let owner = world.ids[NIC];

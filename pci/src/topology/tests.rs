@@ -129,20 +129,48 @@ fn who_may_have_been_replaced_is_nobody_that_was_cut_off() {
     assert!(!outcasts.may_hold(&topology, edu));
 }
 
+/// As many virtual functions of `owner` as are told apart, and `more`, are cut off and leave.
+fn cut_off_many(topology: &mut Topology<32>, owner: FunctionId, more: u8) -> Outcasts {
+    let mut outcasts = Outcasts::new();
+    for devfn in 0x60..0x80 + more {
+        let added = topology.add_virtual(owner, 0, devfn, 0x10ca);
+        let id = added.unwrap().unwrap();
+        outcasts.note(topology, id);
+        topology.forget(id);
+    }
+    outcasts
+}
+
+#[test]
+fn who_has_many_functions_takes_only_those_behind_its_bridge_along() {
+    let machine = Machine::new();
+    let mut topology = scanned(&machine);
+    let [nvme, nic, old] = [NVME, NIC, OLD].map(|index| id(&machine, &topology, index));
+    let outcasts = cut_off_many(&mut topology, nvme, 0);
+    assert!(!outcasts.may_hold(&topology, nvme));
+    let mut outcasts = cut_off_many(&mut topology, nvme, 8);
+    assert!(outcasts.may_hold(&topology, nvme));
+    assert!(!outcasts.may_hold(&topology, nic));
+    assert!(!outcasts.may_hold(&topology, old));
+    outcasts.note(&topology, old);
+    assert!(
+        outcasts.may_hold(&topology, old),
+        "there is room for others"
+    );
+    assert!(!outcasts.may_hold(&topology, nic));
+}
+
 #[test]
 fn places_beyond_those_told_apart_are_all_taken_for_one() {
     let machine = Machine::new();
     let mut topology = scanned(&machine);
-    let mut outcasts = Outcasts::new();
-    let (nic, edu) = (id(&machine, &topology, NIC), id(&machine, &topology, EDU));
-    for devfn in 0x60..0x80 {
-        assert!(!outcasts.may_hold(&topology, nic));
-        let added = topology.add_virtual(nic, 0, devfn, 0x10ca);
-        let id = added.unwrap().unwrap();
-        outcasts.note(&topology, id);
-        topology.forget(id);
-    }
+    let [nvme, nic, edu] = [NVME, NIC, EDU].map(|index| id(&machine, &topology, index));
+    // No bridge is above it.
+    let outcasts = cut_off_many(&mut topology, nic, 0);
+    assert!(!outcasts.may_hold(&topology, nic));
+    let outcasts = cut_off_many(&mut topology, nic, 1);
     assert!(outcasts.may_hold(&topology, nic));
+    assert!(outcasts.may_hold(&topology, nvme));
     assert!(!outcasts.may_hold(&topology, edu));
 }
 

@@ -25,3 +25,25 @@ name = "boot drives"
 match = { path = "0000:00:1f.2" }
 trust = "trusted"
 "#;
+
+/// QEMU's `edu` of [`crate::heist::DEVICE`] is mediated, by [`EDU_RULE`]; after so many `faults` in a second comes what
+/// `then` says. All else is the guest's.
+#[must_use]
+pub fn mediated_edu(faults: u32, then: &str) -> String {
+    format!(
+        r#"
+version = 1
+viommu = false
+default = "trusted"
+
+[[device]]
+name = "edu"
+match = {{ path = "0000:00:08.0" }}
+trust = "untrusted"
+mediator = "edu"
+storm = {{ faults = {faults}, per = "1s", then = "{then}" }}
+"#
+    )
+}
+/// The rule that decides it.
+pub const EDU_RULE: &str = "edu";

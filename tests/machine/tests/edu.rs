@@ -1,19 +1,9 @@
 //! The smallest mediator: a device that moves any bytes is mediated, and moves those it is asked to.
 
 use machine::judge::{figure, held};
+use machine::policies::{EDU_RULE, mediated_edu};
 use machine::{Scene, heist};
 
-const POLICY: &str = r#"
-version = 1
-viommu = false
-default = "trusted"
-
-[[device]]
-name = "edu"
-match = { path = "0000:00:08.0" }
-trust = "untrusted"
-mediator = "edu"
-"#;
 const CHECK: &str = "legal-bytes";
 
 fn scene(scene: Scene) -> Scene {
@@ -31,8 +21,9 @@ fn without_bouncer_a_transfer_moves_its_bytes() {
 #[test]
 fn a_mediated_transfer_moves_its_bytes_and_no_others() {
     let name = "a_mediated_transfer_moves_its_bytes_and_no_others";
-    let scene = scene(Scene::bouncer(name).policy(POLICY));
-    let session = scene.begin_mediated("edu");
+    let policy = mediated_edu(1, "quarantine");
+    let scene = scene(Scene::bouncer(name).policy(policy));
+    let session = scene.begin_mediated(EDU_RULE);
     let outcome = scene.end(session);
     held(name, &outcome, &[CHECK]);
     let moved = figure(&outcome, "edu.bytes");

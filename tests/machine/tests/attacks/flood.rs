@@ -5,7 +5,7 @@ use std::time::Duration;
 use machine::attacker::{REACH, Transfer};
 use machine::judge::{figures, held};
 use machine::sweeper::ACCESSES;
-use machine::{Attacker, Scene, Sweeper, Trace, heist, loud};
+use machine::{Attacker, Sweeper, Trace, loud};
 use qemu::Port;
 
 use crate::stage::{
@@ -142,60 +142,6 @@ fn the_guests_own_nmis_arrive_while_faults_are_announced() {
     let stray = outcome.console.iter();
     let stray = stray.filter(|line| line.text.contains("NMI received for unknown reason"));
     assert_eq!(stray.count(), 0, "{outcome}");
-}
-
-/// The attacker is mediated, and its driver has programmed its interrupt.
-const MEDIATED: &str = r#"
-version = 1
-viommu = false
-default = "trusted"
-
-[[device]]
-name = "edu"
-match = { path = "0000:00:08.0" }
-trust = "untrusted"
-mediator = "edu"
-storm = { faults = 100, per = "1s", then = "quarantine" }
-"#;
-/// Interrupts that it raises for nothing between two looks at what came of it.
-const IDLE: usize = 100;
-/// How long it goes on.
-const LONG: Duration = Duration::from_secs(15);
-
-/// What the device raises are NMIs of Bouncer's: no interrupt of the guest's, which could mask it.
-#[test]
-fn a_mediated_device_that_raises_interrupts_for_nothing_is_cut_off() {
-    let name = "a_mediated_device_that_raises_interrupts_for_nothing_is_cut_off";
-    let scene = Scene::bouncer(name).policy(MEDIATED);
-    let scene = scene
-        .arguments(&heist::DEVICE)
-        .checks(&["message", "endure"])
-        .append("bouncer.endure=30");
-    let mut session = scene.begin_mediated("edu");
-    session
-        .wait_for(Port::Guest, "start endure", Duration::from_secs(120))
-        .unwrap_or_else(|error| panic!("{error}"));
-    let attacker = Attacker::arm(&mut session, &[]);
-    let line = format!("@storm bdf={} action=quarantine", attacker.name());
-    let (mut raised, began) = (0, std::time::Instant::now());
-    while began.elapsed() < LONG {
-        for _ in 0..IDLE {
-            attacker.interrupt(&mut session);
-        }
-        raised += IDLE;
-        if session
-            .wait_for(Port::Bouncer, &line, Duration::ZERO)
-            .is_ok()
-        {
-            break;
-        }
-    }
-    let outcome = scene.end(session);
-    held(name, &outcome, &["message", "endure"]);
-    for line in ["@storm bdf=mediated action=mute", &line] {
-        assert!(outcome.bouncer.iter().any(|l| l.text == line), "{outcome}");
-    }
-    loud::tell(name, &format!("cut off after {raised} at most"));
 }
 
 fn is_flooded(window: u64) -> bool {

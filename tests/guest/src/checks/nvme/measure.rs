@@ -159,6 +159,12 @@ impl Load {
             failed(format!("fio's output has no run time: {start:?}"))
         })?;
         ensure!(milliseconds > 0, "{requests} requests took no time");
+        let asked = requests * self.block / 1024;
+        let moved = kibibytes(&output, &self.direction).unwrap_or(0);
+        ensure!(
+            moved >= asked,
+            "{moved} KiB were moved, and {asked} asked for"
+        );
         Ok(Played {
             milliseconds,
             busy: (took * cpus::online()?.len() as u32).saturating_sub(idle),
@@ -174,11 +180,22 @@ struct Played {
     busy: Duration,
 }
 
-/// The run time in fio's terse output, version 3: field 9 for reads, 50 for writes, counted from one.
+/// The run time in milliseconds, the fourth of what fio tells of a direction.
 fn runtime(output: &str, direction: &str) -> Option<u64> {
+    field(output, direction, 3)
+}
+
+/// KiB that were moved, the first of it.
+fn kibibytes(output: &str, direction: &str) -> Option<u64> {
+    field(output, direction, 0)
+}
+
+/// A number of fio's terse output, version 3: what is told of reads begins with field 6, of writes with field 47,
+/// counted from one.
+fn field(output: &str, direction: &str, index: usize) -> Option<u64> {
     let line = output.lines().find(|line| line.starts_with("3;"))?;
-    let index = if direction == "read" { 8 } else { 49 };
-    line.split(';').nth(index)?.parse().ok()
+    let first = if direction == "read" { 5 } else { 46 };
+    line.split(';').nth(first + index)?.parse().ok()
 }
 
 fn earlier(before: &[Counter], of: &Counter) -> u64 {
@@ -232,11 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn the_run_time_is_read_for_each_direction() {
+    fn run_time_and_what_was_moved_are_read_for_each_direction() {
         let fields: Vec<String> = (1..=130).map(|field| field.to_string()).collect();
         let output = format!("3;{}", fields[1..].join(";"));
         assert_eq!(runtime(&output, "read"), Some(9));
         assert_eq!(runtime(&output, "write"), Some(50));
+        assert_eq!(kibibytes(&output, "read"), Some(6));
+        assert_eq!(kibibytes(&output, "write"), Some(47));
         assert_eq!(runtime("fio: no such file", "read"), None);
     }
 }
