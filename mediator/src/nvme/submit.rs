@@ -150,7 +150,6 @@ impl Nvme<'_> {
     }
 
     /// Puts a request into the device's queue, in which room was looked for.
-    #[inline(always)]
     pub(super) fn put(
         &mut self,
         world: &mut impl World,
