@@ -77,6 +77,8 @@ pub(crate) struct Fake {
     /// How often the mediator may linger; at the last time the device works.
     pub(crate) patience: u32,
     pub(crate) notices: Vec<Notice>,
+    /// What the version register says.
+    pub(crate) version: u32,
     pub(crate) lie: Option<Lie>,
     /// Accesses of doorbells of the device.
     pub(crate) rung: usize,
@@ -112,6 +114,7 @@ impl Fake {
             is_mute: false,
             patience: 0,
             notices: Vec::new(),
+            version: 0x0002_0000,
             lie: None,
             rung: 0,
         }

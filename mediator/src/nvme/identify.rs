@@ -21,6 +21,8 @@ const BYTES: u32 = 4096;
 const CONTROLLER: u8 = 0x01;
 /// The list of the active namespaces above the one that is named.
 const ACTIVE: u8 = 0x02;
+/// The version from which on every device has it: 1.1 has it, too, but some of those do not.
+const LISTS_SINCE: u32 = 0x0001_0200;
 
 /// Fields of the Identify Controller data structure: figure 275.
 mod controller {
@@ -80,7 +82,8 @@ impl Nvme<'_> {
             },
             // An allocated namespace, which need not be attached.
             0x11 => Then::Namespace { learnt: None },
-            // The device says first which namespaces it has.
+            // The device says first which namespaces it has, if it is not older than that question.
+            CONTROLLER if self.limits.version < LISTS_SINCE => Then::Controller { last: u32::MAX },
             CONTROLLER => {
                 command.set_dword(1, 0);
                 command.set_dword(10, ACTIVE.into());

@@ -94,7 +94,7 @@ impl World for Fake {
         match offset {
             0x00 => self.capabilities as u32,
             0x04 => (self.capabilities >> 32) as u32,
-            0x08 => 0x0002_0000,
+            0x08 => self.version,
             0x14 => self.cc,
             0x1c if self.is_gone => u32::MAX,
             0x1c => u32::from(self.is_ready),

@@ -9,6 +9,8 @@ impl Status {
     pub(crate) const INVALID_OPCODE: Self = Self::generic(0x01);
     pub(crate) const INVALID_FIELD: Self = Self::generic(0x02);
     pub(crate) const DATA_TRANSFER_ERROR: Self = Self::generic(0x04);
+    /// Asking again may change it.
+    pub(crate) const INTERNAL_ERROR: Self = Self(0x06);
     pub(crate) const INVALID_NAMESPACE_OR_FORMAT: Self = Self::generic(0x0b);
     pub(crate) const PRP_OFFSET_INVALID: Self = Self::generic(0x13);
     pub(crate) const COMPLETION_QUEUE_INVALID: Self = Self::specific(0x00);

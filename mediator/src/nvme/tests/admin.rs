@@ -1,10 +1,11 @@
 //! Admin commands, one by one.
 
-use super::super::fake::{Driver, blocks, command};
+use super::super::fake::{Driver, Fake, blocks, command};
 use crate::{Mediator, Notice};
 
 const IDENTIFY: u8 = 0x06;
 const INVALID_FIELD: u16 = 0x02;
+const INTERNAL_ERROR: u16 = 0x06;
 
 /// What the device was given last of the admin queue, and answers with `status`.
 fn given(driver: &mut Driver, words: [u32; 16], status: u16) -> ([u32; 16], u16) {
@@ -104,6 +105,50 @@ fn the_highest_number_of_a_namespace_is_that_of_the_last_there_is() {
     );
     let does_not_tell = highest_number(INVALID_FIELD, &[1]);
     assert_eq!(does_not_tell, 4, "all there is room for");
+}
+
+#[test]
+fn a_device_older_than_the_list_of_its_namespaces_is_not_asked_for_it() {
+    for (version, asked) in [(0x0001_0000, 1), (0x0001_0100, 1), (0x0001_0200, 2)] {
+        let mut world = Fake::new(1 << 20);
+        world.version = version;
+        let mut driver = Driver::of(world, 64);
+        driver.enable();
+        driver.fill(0, command(IDENTIFY, 0, [0x3000, 0], &[(10, 1)]));
+        driver.ring(0);
+        driver.world.fetch();
+        let first = driver.world.given.front().expect("a request");
+        assert_eq!(first.words[10], asked, "{version:#x}");
+    }
+}
+
+#[test]
+fn a_device_whose_ring_is_full_again_when_it_lists_its_namespaces_is_no_liar() {
+    let list = command(IDENTIFY, 0, [0x3000, 0], &[(10, 2)]);
+    let mut driver = Driver::of(Fake::new(1 << 20), 128);
+    driver.enable();
+    let identify = driver.fill(0, command(IDENTIFY, 0, [0x4000, 0], &[(10, 1)]));
+    let other = driver.fill(0, list);
+    driver.ring(0);
+    driver.world.fetch();
+    let mut given = core::mem::take(&mut driver.world.given).into_iter();
+    let [first, second] = [given.next(), given.next()].map(|it| it.expect("a request"));
+    // More than what the device's ring has room for, and the device fetches none of it.
+    for _ in 0..3 {
+        for _ in 0..21 {
+            driver.fill(0, list);
+        }
+        driver.ring(0);
+    }
+    driver.world.complete(&second, 0, 0);
+    driver.look();
+    assert_eq!(driver.next(0).expect("an answer").id, other);
+    driver.world.complete(&first, 0, 0);
+    driver.look();
+    let answer = driver.next(0).expect("an answer");
+    assert_eq!((answer.id, answer.status), (identify, INTERNAL_ERROR));
+    assert_eq!(driver.world.lie, None);
+    driver.nvme.check_conservation();
 }
 
 #[test]
